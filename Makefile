@@ -1,0 +1,111 @@
+# make demo       installs what is missing, builds, and shows FTP through NAT without and with ftpalg
+# make test       installs what is missing, and runs every test, some of them again under Debian's own kernel
+# make build      the daemon: target/release/ftpalg
+# make install    into PREFIX and /etc (as root, after make build); DESTDIR for packagers
+# make uninstall  all of that but the configuration
+# make clean
+#
+# PACKAGES=no leaves out the installing, for systems other than Debian; VM=no the tests under Debian's kernel, which run
+# in a virtual machine, on x86-64 only. Nothing here starts a service.
+
+PREFIX ?= /usr/local
+PACKAGES ?= yes
+VM ?= $(if $(filter x86_64,$(shell uname -m)),yes,no)
+CARGO ?= cargo
+
+SBINDIR = $(PREFIX)/sbin
+UNITDIR = $(PREFIX)/lib/systemd/system
+SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
+DOCDIR = $(PREFIX)/share/doc/ftpalg
+
+BINARY = $(or $(CARGO_TARGET_DIR),target)/release/ftpalg
+# Network namespaces need root. Only the programs run as root, never the compiler.
+SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
+ifneq ($(SUDO),)
+TEST_RUNNER = --config 'target."cfg(unix)".runner = ["sudo", "-E"]'
+endif
+# A newer clippy knows more lints than the one that this was written with; those fail in CI alone.
+ifneq ($(CI),)
+STRICT = -- -D warnings
+endif
+# Most tests wait for the network most of the time.
+TEST_THREADS ?= 4
+BUILD_PACKAGES = scripts/build-packages.txt
+TEST_PACKAGES = $(BUILD_PACKAGES) scripts/test-packages.txt scripts/demo-packages.txt
+ifeq ($(VM),yes)
+TEST_PACKAGES += scripts/vm-packages.txt
+endif
+
+.PHONY: help build demo test install uninstall clean
+
+help:
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
+
+build:
+ifeq ($(PACKAGES),yes)
+	@scripts/install-packages $(BUILD_PACKAGES)
+	@scripts/install-rust
+endif
+	$(CARGO) build --locked --release
+
+demo:
+ifeq ($(PACKAGES),yes)
+	@scripts/install-packages $(BUILD_PACKAGES) scripts/demo-packages.txt
+	@scripts/install-rust
+endif
+	$(CARGO) build --locked --release
+	$(SUDO) $(BINARY) demo
+
+test:
+ifeq ($(PACKAGES),yes)
+	@scripts/install-packages $(TEST_PACKAGES)
+	@scripts/unpack-proftpd
+ifeq ($(VM),yes)
+	@scripts/unpack-kernel
+endif
+	@scripts/install-rust
+endif
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets $(STRICT)
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace $(TEST_RUNNER)
+ifeq ($(VM),yes)
+	CARGO="$(CARGO)" scripts/test-in-vm --locked
+else
+	@echo "Left out: the tests under Debian's kernel (VM=$(VM))"
+endif
+
+install:
+	@[ -x $(BINARY) ] || { echo "$(BINARY) is not there: run make build first" >&2; exit 1; }
+	install -D -m 755 $(BINARY) $(DESTDIR)$(SBINDIR)/ftpalg
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's,/usr/local/,$(PREFIX)/,g' systemd/ftpalg.service >$(DESTDIR)$(UNITDIR)/ftpalg.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/ftpalg.service
+	install -D -m 644 systemd/ftpalg.sysusers $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md LICENSE
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/systemd systemd/ftpalg.toml
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/docs docs/*.md
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/nft-rules/examples nft-rules/examples/*.nft
+	@if [ -e $(DESTDIR)/etc/ftpalg/ftpalg.toml ]; then \
+		echo "$(DESTDIR)/etc/ftpalg/ftpalg.toml is kept as it is"; \
+	else \
+		install -D -m 644 -v systemd/ftpalg.toml $(DESTDIR)/etc/ftpalg/ftpalg.toml; \
+	fi
+ifeq ($(DESTDIR),)
+	@! command -v systemd-sysusers >/dev/null || systemd-sysusers $(SYSUSERSDIR)/ftpalg.conf
+	@[ ! -d /run/systemd/system ] || systemctl daemon-reload
+	@echo "Installed. Next: set accept-in in /etc/ftpalg/ftpalg.toml, then systemctl enable --now ftpalg"
+endif
+
+uninstall:
+ifeq ($(DESTDIR),)
+	@[ ! -d /run/systemd/system ] || systemctl --quiet disable --now ftpalg.service || true
+endif
+	rm -f $(DESTDIR)$(SBINDIR)/ftpalg $(DESTDIR)$(UNITDIR)/ftpalg.service $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
+	rm -rf $(DESTDIR)$(DOCDIR)
+ifeq ($(DESTDIR),)
+	@[ ! -d /run/systemd/system ] || systemctl daemon-reload
+endif
+	@echo "$(DESTDIR)/etc/ftpalg is left as it is"
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,124 @@
+//! The configuration: what the daemon is told, its defaults, and the file that it is read from.
+
+mod keys;
+mod problem;
+mod section;
+
+use std::fmt;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use problem::ConfigError;
+
+/// The file that is read when `--config` names none.
+pub const DEFAULT_PATH: &str = "/etc/ftpalg/ftpalg.toml";
+
+/// What happens to packets of connections that are not shifted while no daemon runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenDown {
+    /// They pass (the queue's bypass flag).
+    Pass,
+    /// They wait for their retransmission.
+    Drop,
+}
+
+/// A chain of the administrator's: family, table, chain, as in `inet filter forward`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainName {
+    /// nftables family: `inet`, `ip` or `ip6`.
+    pub family: String,
+    /// Table.
+    pub table: String,
+    /// Chain.
+    pub chain: String,
+}
+
+impl fmt::Display for ChainName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.family, self.table, self.chain)
+    }
+}
+
+/// The whole configuration; systemd/ftpalg.toml says what each key means to the administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// TCP ports of FTP servers' control connections. Never empty, each once.
+    pub control_ports: Vec<u16>,
+    /// The first NFQUEUE; worker `n` reads queue `queue + n`.
+    pub queue: u16,
+    /// Threads, each with a queue of its own: 1 to 64, and the last queue is at most 65535.
+    pub workers: u16,
+    /// What becomes of unshifted connections while no daemon runs.
+    pub when_down: WhenDown,
+    /// Chains that get a rule at their top that accepts packets with `mark`. May be empty.
+    pub accept_in: Vec<ChainName>,
+    /// The packet mark that the first SYN of a negotiated data connection carries through the filter chains.
+    /// Usually one bit, never 0. The connection's own ct mark is not touched by it.
+    pub mark: u32,
+    /// Directory for what must survive a restart of the daemon. Absolute.
+    pub state_dir: PathBuf,
+    /// How long a pinhole waits for its data connection.
+    pub pinhole_timeout: Duration,
+    /// External ports that may be handed out for data connections through NAT.
+    pub pinhole_ports: RangeInclusive<u16>,
+    /// Whether a pinhole needs a login that the server accepted with 230.
+    pub require_login: bool,
+    /// Networks that a data connection may lead to although they are not the control connection's own end.
+    pub allow_third_party: Vec<IpNet>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let chain = |name: &str| ChainName {
+            family: "inet".to_owned(),
+            table: "filter".to_owned(),
+            chain: name.to_owned(),
+        };
+        Config {
+            control_ports: vec![21],
+            queue: 2121,
+            workers: 1,
+            when_down: WhenDown::Pass,
+            accept_in: vec![chain("forward"), chain("input")],
+            mark: 0x0020_0000,
+            state_dir: PathBuf::from("/run/ftpalg"),
+            pinhole_timeout: Duration::from_secs(60),
+            pinhole_ports: 1024..=65535,
+            require_login: true,
+            allow_third_party: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file that `--config` named; where it named none, [`DEFAULT_PATH`], and where that does not
+    /// exist, takes the defaults.
+    ///
+    /// # Errors
+    /// A named file that is not there, a file that cannot be read, and everything that is wrong in it.
+    pub fn load(named: Option<&Path>) -> Result<Config, ConfigError> {
+        Self::load_or(named, Path::new(DEFAULT_PATH))
+    }
+
+    /// [`Config::load`] with a default file of the caller's choice.
+    fn load_or(named: Option<&Path>, default: &Path) -> Result<Config, ConfigError> {
+        let path = named.unwrap_or(default);
+        match std::fs::read(path) {
+            Ok(bytes) => Self::parse(path, &bytes),
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
+            Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Reads a configuration file's content; `path` only names it in errors.
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Config, ConfigError> {
+        keys::read(bytes).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+    }
+}
+
+#[cfg(test)]
+mod tests;

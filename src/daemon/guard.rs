@@ -1,0 +1,139 @@
+//! Watches over the ruleset: what somebody else removed is put back at once.
+
+use std::fs;
+use std::process;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::{debug, error, info, warn};
+
+use super::shared::{Shared, lock};
+use crate::netfilter::{Firewall, Foreign, MissingChain, Watch};
+
+/// How long to wait before the next try where the ruleset can't be put back, or does not stay.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// How many times in a [`SPELL`] the ruleset is put back at once. A firewall reload needs one or two.
+const AT_ONCE: u32 = 20;
+const SPELL: Duration = Duration::from_secs(2);
+
+/// Another ftpalg was here before this one, and puts its own table back whenever this one has put in its own.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "another ftpalg (process {0}) serves this network namespace, and there is room for one: stop it, or do not \
+     start a second"
+)]
+pub struct Outranked(u32);
+
+/// Watches over the ruleset, and over how often it has been put back.
+pub struct Guard {
+    shared: Arc<Shared>,
+    watch: Watch,
+    spell: Instant,
+    repairs: u32,
+}
+
+impl Guard {
+    /// Begins when it [runs](Guard::run).
+    pub fn new(shared: Arc<Shared>, watch: Watch) -> Self {
+        Self { shared, watch, spell: Instant::now(), repairs: 0 }
+    }
+
+    /// Runs for as long as the daemon.
+    pub fn run(mut self) -> Outranked {
+        loop {
+            match self.watch.wait(None) {
+                Ok(Some(foreign)) => {
+                    if let Err(outranked) = self.restore(&foreign) {
+                        return outranked;
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    warn!("changes of the ruleset can't be watched: {error}");
+                    thread::sleep(RETRY);
+                }
+            }
+        }
+    }
+
+    fn restore(&mut self, foreign: &Foreign) -> Result<(), Outranked> {
+        while !lock(&self.shared.firewall).intact() {
+            if let Some(outranked) = older_self(foreign) {
+                return Err(outranked);
+            }
+            match self.shared.with_all_unless_ended(Firewall::repair) {
+                None => return Ok(()),
+                Some(Ok(missing)) => {
+                    let who = match foreign {
+                        Foreign::By(program, pid) => format!("{program} (process {pid})"),
+                        Foreign::Many => "many at once".to_owned(),
+                    };
+                    info!("ftpalg's part of the ruleset is back, which was changed by {who}");
+                    tell_missing(&missing);
+                    if self.is_hasty() {
+                        thread::sleep(RETRY);
+                    }
+                }
+                // A reload in several transactions takes away what has just been put back.
+                Some(Err(error)) => {
+                    debug!("the ruleset changed while it was put back: {error}");
+                    if self.is_hasty() {
+                        error!("ftpalg's part of the ruleset can't be put back: {error}");
+                        thread::sleep(RETRY);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether somebody takes away again and again what is put back.
+    fn is_hasty(&mut self) -> bool {
+        if self.spell.elapsed() > SPELL {
+            self.spell = Instant::now();
+            self.repairs = 0;
+        }
+        self.repairs += 1;
+        self.repairs > AT_ONCE
+    }
+}
+
+/// Another ftpalg, started before this one, if that is who made a change: nftables names the thread. It can't be told
+/// where that is of another PID namespace.
+fn older_self(foreign: &Foreign) -> Option<Outranked> {
+    let Foreign::By(_, thread) = foreign else { return None };
+    let (other, own) = (Process::of(*thread)?, Process::of(process::id())?);
+    let is_older =
+        other.id != own.id && other.name == own.name && (other.birth, other.id) < (own.birth, own.id);
+    is_older.then_some(Outranked(other.id))
+}
+
+/// What proc(5) tells of a process.
+struct Process {
+    id: u32,
+    name: String,
+    /// Clock ticks since boot.
+    birth: u64,
+}
+
+impl Process {
+    /// The process that a thread belongs to.
+    fn of(thread: u32) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+        let id = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()?;
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        let (name, columns) = stat.split_once('(')?.1.rsplit_once(')')?;
+        // starttime is field 22, and the name is field 2.
+        let birth = columns.split_whitespace().nth(19)?.parse().ok()?;
+        Some(Self { id, name: name.to_owned(), birth })
+    }
+}
+
+/// Tells of `accept-in` entries that name no chain.
+pub fn tell_missing(missing: &[MissingChain]) {
+    for chain in missing {
+        warn!("{chain}");
+    }
+}

@@ -1,0 +1,53 @@
+//! What happens by the clock: expiry, and the sign of life for systemd's watchdog.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use ftpalg::engine::pinhole::Change;
+use tracing::{debug, warn};
+
+use super::alarms::Alarms;
+use super::clock;
+use super::shared::{Shared, SharedEngine, lock};
+
+/// How often. Much less than any time-out of the engine's.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Runs for as long as the daemon.
+pub fn run(shared: &Arc<Shared>, mut alarms: Alarms) -> ! {
+    loop {
+        thread::sleep(INTERVAL);
+        let now = clock::now();
+        for engine in shared.all_engines() {
+            expire(shared, engine, now);
+        }
+        alarms.look(shared);
+        // A worker that hangs keeps its engine's lock, and this line is not reached: systemd starts a new daemon.
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
+            debug!("systemd's watchdog can't be told: {error}");
+        }
+    }
+}
+
+/// Takes out what has run down. The engine is locked for the while: nothing of an expired session may be handed out
+/// before it is taken out. What nftables does not take is not tried again, for by then it might be another's: elements
+/// run down by themselves, and a queued packet of a connection that nobody follows takes its own out.
+fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
+    let mut engine = lock(engine);
+    let changes = engine.tick(now);
+    if changes.is_empty() {
+        return;
+    }
+    if let Err(error) = lock(&shared.firewall).commit(&changes) {
+        debug!("expired elements stay in nftables until their time-out, live ones are not set anew: {error}");
+    }
+    let mut store = lock(&shared.store);
+    for change in &changes {
+        if let Change::Forget(tuple) = change {
+            if let Err(error) = store.remove(tuple) {
+                warn!("the state of an ended session stays: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The daemon: starts everything in the order in which nothing is lost, and ends it.
+
+mod alarms;
+mod clock;
+mod guard;
+mod housekeeping;
+mod queues;
+mod shared;
+mod slots;
+mod store;
+mod worker;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+use std::{panic, process, thread};
+
+use anyhow::{Context, Result};
+use ftpalg::engine::Engine;
+use ftpalg::engine::policy::Policy;
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::netfilter::{ConnTrack, Firewall, Watch};
+use alarms::Alarms;
+use guard::{Guard, Outranked};
+use shared::{Shared, lock};
+use store::Store;
+use worker::Worker;
+
+/// What may open in one worker's sessions. Each worker hands out a part of the external ports of its own: passive
+/// pinholes of one client may fall to several workers where several servers stand behind one address.
+fn policy(config: &Config, worker: u16) -> Policy {
+    Policy {
+        require_login: config.require_login,
+        allow_third_party: config.allow_third_party.clone(),
+        ports: part(&config.pinhole_ports, worker, config.workers),
+        timeout: config.pinhole_timeout,
+    }
+}
+
+/// One of several equal parts of a range; all of it where it has not enough.
+fn part(range: &RangeInclusive<u16>, number: u16, of: u16) -> RangeInclusive<u16> {
+    let size = (range.end() - range.start()) / of.max(1);
+    let low = range.start() + number * size;
+    match size {
+        0 => range.clone(),
+        _ if number + 1 >= of => low..=*range.end(),
+        _ => low..=low + (size - 1),
+    }
+}
+
+/// Runs until it is told to end.
+pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
+    abort_on_panic();
+    let (store, saved) = Store::open(&config.state_dir)?;
+    worker::are_free(config.queue..config.queue.saturating_add(config.workers))?;
+    let mut firewall = Firewall::open(&config)?;
+    let mut conntrack = ConnTrack::open().context("conntrack can't be asked")?;
+    let watch = Watch::open(&mut firewall).context("changes of the ruleset can't be watched")?;
+
+    let engines = (0..config.workers).map(|worker| {
+        let mut engine = Engine::new(policy(&config, worker), seed());
+        engine.share_numbers(worker.into(), config.workers.into());
+        Arc::new(Mutex::new(engine))
+    });
+    let parking = Engine::new(policy(&config, 0), seed());
+    let shared = Arc::new(Shared::new(engines.collect(), parking, firewall, store));
+    shared.take_up(saved, &mut conntrack)?;
+    match serve(&shared, &config, watch) {
+        Ok(wishes) => attend(&shared, config, path, &wishes),
+        Err(error) => {
+            if let Err(error) = end(&shared) {
+                error!("{error:#}");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A thread that is gone would go unnoticed: its lock is free, and its packets wait for ever.
+fn abort_on_panic() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        process::abort();
+    }));
+}
+
+/// State is loaded by now. The ruleset comes next, with everything in it that live sessions need, then the queues, and
+/// only then the rules that send packets there.
+fn serve(shared: &Arc<Shared>, config: &Config, watch: Watch) -> Result<mpsc::Receiver<Stop>> {
+    let missing = shared.with_all(Firewall::install)?;
+    guard::tell_missing(&missing);
+    let mut workers = Vec::new();
+    for (number, engine) in (config.queue..).zip(&shared.engines) {
+        workers.push(Worker::new(number, Arc::clone(engine), Arc::clone(shared))?);
+    }
+    shared.with_all(|firewall, _| firewall.divert())?;
+
+    let (stop, wishes) = mpsc::channel();
+    for (index, worker) in workers.into_iter().enumerate() {
+        let stop = stop.clone();
+        thread::Builder::new().name(format!("queue-{index}")).spawn(move || {
+            let error = worker.run();
+            stop.send(Stop::Failed(anyhow::Error::new(error).context("a queue can't be read any more"))).ok();
+        })?;
+    }
+    let guard = Guard::new(Arc::clone(shared), watch);
+    let outranked = stop.clone();
+    thread::Builder::new().name("guard".into()).spawn(move || {
+        outranked.send(Stop::Failed(guard.run().into())).ok();
+    })?;
+    let alarms = Alarms::new(config.queue..config.queue.saturating_add(config.workers));
+    let for_housekeeping = Arc::clone(shared);
+    thread::Builder::new()
+        .name("housekeeping".into())
+        .spawn(move || housekeeping::run(&for_housekeeping, alarms))?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in &mut signals {
+            stop.send(if signal == SIGHUP { Stop::Reload } else { Stop::Asked }).ok();
+        }
+    })?;
+
+    tell_systemd(&[NotifyState::Ready]);
+    info!("ready: {}", summary(config));
+    Ok(wishes)
+}
+
+/// What the main thread waits for.
+enum Stop {
+    Reload,
+    Asked,
+    Failed(anyhow::Error),
+}
+
+fn attend(
+    shared: &Shared,
+    mut config: Config,
+    path: Option<&Path>,
+    wishes: &mpsc::Receiver<Stop>,
+) -> Result<()> {
+    loop {
+        match wishes.recv()? {
+            Stop::Reload => {
+                tell_systemd(&[NotifyState::Reloading]);
+                reload(shared, &mut config, path);
+                tell_systemd(&[NotifyState::Ready]);
+            }
+            Stop::Asked => {
+                tell_systemd(&[NotifyState::Stopping]);
+                return end(shared);
+            }
+            // The table is the other's now.
+            Stop::Failed(error) if error.is::<Outranked>() => return Err(error),
+            Stop::Failed(error) => {
+                if let Err(error) = end(shared) {
+                    error!("{error:#}");
+                }
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// SIGHUP: the configuration is read anew. Live sessions go on; a bad file changes nothing.
+fn reload(shared: &Shared, config: &mut Config, path: Option<&Path>) {
+    let mut new = match Config::load(path) {
+        Ok(new) => new,
+        Err(error) => return error!("the configuration stays as it was:\n{error}"),
+    };
+    if (new.queue, new.workers, &new.state_dir) != (config.queue, config.workers, &config.state_dir) {
+        warn!("queue, workers and state-dir take effect at the next start");
+        new.queue = config.queue;
+        new.workers = config.workers;
+        new.state_dir.clone_from(&config.state_dir);
+    }
+    let repaired = shared.with_all(|firewall, live| {
+        firewall.configure(&new);
+        firewall.repair(live).inspect_err(|_| {
+            firewall.configure(config);
+            if let Err(error) = firewall.repair(live) {
+                error!("ftpalg's part of the ruleset can't be put back: {error}");
+            }
+        })
+    });
+    match repaired {
+        Ok(missing) => guard::tell_missing(&missing),
+        Err(error) => return error!("the configuration stays as it was: {error}"),
+    }
+    for (worker, engine) in (0..).zip(&shared.engines) {
+        lock(engine).set_policy(policy(&new, worker));
+    }
+    info!("configuration read anew: {}", summary(&new));
+    *config = new;
+}
+
+/// Takes everything out of the kernel. While shifted connections live, what remains is a table that keeps their
+/// packets from passing untranslated; their state waits for the next daemon.
+fn end(shared: &Shared) -> Result<()> {
+    let waiting = shared
+        .with_all_at_the_end(|firewall, live| firewall.remove(live.shifted).map(|()| live.shifted.len()))?;
+    match waiting {
+        0 => info!("ended; nothing of ftpalg is left in the ruleset"),
+        number => warn!(
+            "ended; {number} connections in mid-translation wait until ftpalg is back \
+             (`nft delete table inet ftpalg` gives them up)"
+        ),
+    }
+    Ok(())
+}
+
+fn summary(config: &Config) -> String {
+    let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
+    let ports = list(config.control_ports.iter().map(u16::to_string).collect());
+    let chains = list(config.accept_in.iter().map(ToString::to_string).collect());
+    format!(
+        "control ports {ports}; queue {}, workers {}; data connections accepted in {chains}",
+        config.queue, config.workers
+    )
+}
+
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!("systemd can't be told: {error}");
+    }
+}
+
+/// A number that nobody outside can foresee: the standard library's hasher is keyed by the operating system.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,162 @@
+//! What all threads of the daemon share.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ftpalg::engine::Engine;
+use ftpalg::engine::control::ControlTuple;
+use tracing::{info, warn};
+
+use super::clock;
+use super::store::{Saved, Store, StoreError};
+use crate::netfilter::{ConnTrack, Firewall, Live};
+
+/// An engine. Housekeeping and a repair of the ruleset reach in between packets.
+pub type SharedEngine = Arc<Mutex<Engine>>;
+
+/// Locks, whatever became of another holder: a panic ends the daemon anyway.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Shared by the workers, housekeeping and the watch over the ruleset. Locks are taken in this order: engines, the
+/// parking engine, firewall, store.
+pub struct Shared {
+    /// One a worker.
+    pub engines: Vec<SharedEngine>,
+    /// Sessions of the last daemon that no worker has seen a packet of yet: which worker a session belongs to is
+    /// the kernel's choice, and shows with its first packet. Empty where there is one worker.
+    parking: SharedEngine,
+    /// nftables.
+    pub firewall: Mutex<Firewall>,
+    /// The state directory.
+    pub store: Mutex<Store>,
+    /// The bits of the mark that a translated packet leaves with, so that it is known as one; 0 where nobody asks.
+    translated_mark: AtomicU32,
+    /// Set under the firewall's lock: everything has been taken out, and nothing is put back any more.
+    has_ended: AtomicBool,
+}
+
+impl Shared {
+    /// Everything, with nothing left by an earlier daemon.
+    pub fn new(engines: Vec<SharedEngine>, parking: Engine, firewall: Firewall, store: Store) -> Self {
+        Self {
+            engines,
+            parking: Arc::new(Mutex::new(parking)),
+            firewall: Mutex::new(firewall),
+            store: Mutex::new(store),
+            translated_mark: AtomicU32::new(0),
+            has_ended: AtomicBool::new(false),
+        }
+    }
+
+    /// All engines, in the order in which they are locked.
+    pub fn all_engines(&self) -> impl Iterator<Item = &SharedEngine> {
+        self.engines.iter().chain([&self.parking])
+    }
+
+    /// Takes up what an earlier daemon left: sessions whose connections conntrack still knows.
+    pub fn take_up(&self, saved: Vec<Saved>, conntrack: &mut ConnTrack) -> Result<(), StoreError> {
+        let home = match self.engines.as_slice() {
+            [only] => only,
+            _ => &self.parking,
+        };
+        let mut engine = lock(home);
+        let mut store = lock(&self.store);
+        let (mut gone, mut damaged) = (0, 0);
+        for Saved { place, session } in saved {
+            let Some(tuple) = session.and_then(|session| engine.restore(&session).ok()) else {
+                damaged += 1;
+                store.discard(place)?;
+                continue;
+            };
+            store.claim(tuple, place)?;
+            if !conntrack.is_live(&tuple).unwrap_or(true) {
+                gone += 1;
+                engine.forget(&tuple);
+                store.remove(&tuple)?;
+            }
+        }
+        let last_id = engine.sessions().map(|session| session.id).max().unwrap_or(0);
+        let alive = engine.sessions().count();
+        drop(engine);
+        for engine in &self.engines {
+            lock(engine).number_sessions_from(last_id);
+        }
+        if damaged > 0 {
+            warn!("{damaged} saved sessions are damaged or of another version: their connections will break");
+        }
+        if alive + gone > 0 {
+            info!("{alive} sessions of the last run go on, {gone} have ended meanwhile");
+        }
+        Ok(())
+    }
+
+    /// Gives sessions of the last daemon to the worker whose queue brings their packets: all between two addresses at
+    /// once, because the queues' balance keeps them together and they share their ports.
+    pub fn hand_over(&self, ends: [IpAddr; 2], engine: &mut Engine) {
+        let mut parking = lock(&self.parking);
+        let is_between = |tuple: &ControlTuple| {
+            let between = [tuple.server.ip(), tuple.client.ip()];
+            between == ends || between == [ends[1], ends[0]]
+        };
+        let theirs: Vec<_> =
+            parking.sessions().map(|session| session.tuple).filter(|tuple| is_between(tuple)).collect();
+        for tuple in theirs {
+            if let Some(session) = parking.save(&tuple) {
+                parking.forget(&tuple);
+                if let Err(error) = engine.restore(&session) {
+                    warn!("the session {tuple} is lost: {error}");
+                }
+            }
+        }
+    }
+
+    /// Whether sessions wait for [`Shared::hand_over`]. A lone worker, whose packets need not ask, has them all.
+    pub fn has_parked(&self) -> bool {
+        self.engines.len() > 1 && lock(&self.parking).sessions().next().is_some()
+    }
+
+    /// Stops all workers between two packets and does something with the firewall and what it must hold.
+    pub fn with_all<T>(&self, act: impl FnOnce(&mut Firewall, Live<'_>) -> T) -> T {
+        let engines: Vec<_> = self.all_engines().map(|engine| lock(engine)).collect();
+        let mut firewall = lock(&self.firewall);
+        let now = clock::now();
+        let (mut sessions, mut shifted) = (Vec::new(), Vec::new());
+        let (mut pinholes, mut expected) = (Vec::new(), Vec::new());
+        for engine in &engines {
+            for session in engine.sessions().filter(|session| session.is_taken()) {
+                sessions.push(session.tuple);
+                if session.needs_translation() {
+                    shifted.push(session.tuple);
+                }
+                let asked = session.dialogue.pinholes().filter(|(_, is_open, _)| !is_open);
+                expected.extend(asked.map(|(pinhole, ..)| (pinhole.key, pinhole.timeout)));
+            }
+            pinholes.extend(engine.open_pinholes(now));
+        }
+        let live = Live { sessions: &sessions, shifted: &shifted, pinholes: &pinholes, expected: &expected };
+        let done = act(&mut firewall, live);
+        self.translated_mark.store(firewall.translated_mark().unwrap_or(0), Ordering::Relaxed);
+        done
+    }
+
+    /// The bits of the mark that a translated packet leaves with.
+    pub fn translated_mark(&self) -> u32 {
+        self.translated_mark.load(Ordering::Relaxed)
+    }
+
+    /// As [`Shared::with_all`], unless the daemon is about to end.
+    pub fn with_all_unless_ended<T>(&self, act: impl FnOnce(&mut Firewall, Live<'_>) -> T) -> Option<T> {
+        self.with_all(|firewall, live| (!self.has_ended.load(Ordering::Relaxed)).then(|| act(firewall, live)))
+    }
+
+    /// As [`Shared::with_all`], for the last time.
+    pub fn with_all_at_the_end<T>(&self, act: impl FnOnce(&mut Firewall, Live<'_>) -> T) -> T {
+        self.with_all(|firewall, live| {
+            self.has_ended.store(true, Ordering::Relaxed);
+            act(firewall, live)
+        })
+    }
+}

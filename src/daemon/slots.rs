@@ -1,0 +1,111 @@
+//! A file of records in slots of one size.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Length and checksum of the content, and a revision: in little-endian order before it.
+const HEADER: usize = 16;
+
+/// Part of every checksum: a record of another layout is no record. Counts up when the engine's `Session` changes.
+const LAYOUT: &[u8] = b"ftpalg 1";
+
+/// A record that was found in a file.
+#[derive(Debug)]
+pub struct Found {
+    /// Its slot's number.
+    pub slot: usize,
+    /// Counts up over all records of a state directory.
+    pub revision: u64,
+    /// What was written; `None` if it is damaged or of another layout.
+    pub content: Option<Vec<u8>>,
+}
+
+/// A file of records. Slots that are not in use begin with a length of 0.
+#[derive(Debug)]
+pub struct Slots {
+    file: File,
+    size: usize,
+    count: usize,
+    free: Vec<usize>,
+}
+
+impl Slots {
+    /// Opens the file, or makes it, locks it for as long as it is open, and reads what is in it.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another process has locked it, and whatever else the kernel says.
+    pub fn open(path: &Path, size: usize) -> io::Result<(Self, Vec<Found>)> {
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        // First: who has it now may still be writing.
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let mut slots = Self { file, size, count: bytes.len().div_ceil(size), free: Vec::new() };
+        let mut found = Vec::new();
+        for (slot, bytes) in bytes.chunks(size).enumerate() {
+            match record(bytes) {
+                None => slots.free.push(slot),
+                Some((revision, content)) => found.push(Found { slot, revision, content }),
+            }
+        }
+        Ok((slots, found))
+    }
+
+    /// Whether content of this length fits a slot.
+    pub fn holds(&self, length: usize) -> bool {
+        HEADER + length <= self.size
+    }
+
+    /// A slot that is not in use.
+    pub fn take(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.count += 1;
+            self.count - 1
+        })
+    }
+
+    /// Writes a record; `buffer` is scratch space.
+    pub fn write(&self, slot: usize, revision: u64, content: &[u8], buffer: &mut Vec<u8>) -> io::Result<()> {
+        buffer.clear();
+        buffer.extend_from_slice(&u32::try_from(content.len()).unwrap_or(0).to_le_bytes());
+        buffer.extend_from_slice(&checksum(content).to_le_bytes());
+        buffer.extend_from_slice(&revision.to_le_bytes());
+        buffer.extend_from_slice(content);
+        self.file.write_all_at(buffer, self.offset(slot))
+    }
+
+    /// Puts a slot out of use.
+    pub fn clear(&mut self, slot: usize) -> io::Result<()> {
+        self.free.push(slot);
+        self.file.write_all_at(&[0; HEADER], self.offset(slot))
+    }
+
+    fn offset(&self, slot: usize) -> u64 {
+        (slot * self.size) as u64
+    }
+}
+
+/// The revision and content of the record at the beginning of these bytes, if a slot that begins so is in use.
+fn record(bytes: &[u8]) -> Option<(u64, Option<Vec<u8>>)> {
+    let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
+    let [l0, l1, l2, l3, c0, c1, c2, c3, revision @ ..] = *header;
+    let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+    if length == 0 {
+        return None;
+    }
+    let content =
+        rest.get(..length).filter(|content| checksum(content) == u32::from_le_bytes([c0, c1, c2, c3]));
+    Some((u64::from_le_bytes(revision), content.map(<[u8]>::to_vec)))
+}
+
+fn checksum(content: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(LAYOUT);
+    hasher.update(content);
+    hasher.finalize()
+}

@@ -1,0 +1,212 @@
+//! One queue and the sessions that it brings: from a packet to its verdict.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ftpalg::engine::event::Event;
+use ftpalg::engine::packet::Packet;
+use ftpalg::engine::session::{Session, Tap};
+use ftpalg::engine::{Decision, Engine, Verdict};
+use nfq::{Message, Queue};
+use tracing::{debug, error, info, warn};
+
+use super::clock;
+use super::queues;
+use super::shared::{Shared, SharedEngine, lock};
+use crate::netfilter::ConnTrack;
+
+/// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. Control
+/// connections have few packets under way: a thousand is a thousand busy sessions at once.
+const QUEUE_LENGTH: u32 = 4096;
+
+/// Hook numbers (linux/netfilter.h).
+mod hook {
+    pub const PREROUTING: u8 = 0;
+    pub const INPUT: u8 = 1;
+    pub const OUTPUT: u8 = 3;
+    pub const POSTROUTING: u8 = 4;
+}
+
+/// A thread that reads one queue.
+pub struct Worker {
+    queue: Queue,
+    engine: SharedEngine,
+    shared: Arc<Shared>,
+    conntrack: ConnTrack,
+    packet: Vec<u8>,
+}
+
+/// Why a queue can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// Somebody else has it.
+    #[error("queue {number} is read by {reader}: stop that, or give ftpalg another number with `queue`")]
+    Taken {
+        /// The queue.
+        number: u16,
+        /// Who it is.
+        reader: String,
+    },
+    /// The kernel refuses.
+    #[error("queue {number} can't be read: {source}")]
+    Refused {
+        /// The queue.
+        number: u16,
+        /// What it says.
+        source: io::Error,
+    },
+}
+
+/// Whether nobody else reads these queues. They are bound later, when the state and the ruleset are there; but a daemon
+/// that can't have them must not touch another's ruleset first.
+pub fn are_free(mut numbers: Range<u16>) -> Result<(), QueueError> {
+    let bound = queues::bound();
+    numbers.try_for_each(|number| match bound.iter().find(|queue| queue.number == number) {
+        Some(queue) => Err(QueueError::Taken { number, reader: queue.reader() }),
+        None => Ok(()),
+    })
+}
+
+impl Worker {
+    /// Binds queue `number`. Nothing may be diverted to it before.
+    pub fn new(number: u16, engine: SharedEngine, shared: Arc<Shared>) -> Result<Self, QueueError> {
+        let fault = |source| QueueError::Refused { number, source };
+        let mut queue = Queue::open().map_err(fault)?;
+        queue.bind(number).map_err(|source| are_free(number..number + 1).err().unwrap_or(fault(source)))?;
+        queue.set_queue_max_len(number, QUEUE_LENGTH).map_err(fault)?;
+        let conntrack = ConnTrack::open().map_err(fault)?;
+        Ok(Self { queue, engine, shared, conntrack, packet: Vec::new() })
+    }
+
+    /// Gives verdicts until the queue is gone.
+    pub fn run(mut self) -> io::Error {
+        loop {
+            let result = self.queue.recv().and_then(|message| {
+                let message = self.judge(message);
+                self.queue.verdict(message)
+            });
+            match result {
+                Ok(()) => {}
+                // The kernel answers a verdict only if it has lost the packet meanwhile: its interface went away, or
+                // the rules were replaced, which empties every queue (nfqnl_recv_verdict, nfqnl_nf_hook_drop).
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    debug!("a packet was gone before its verdict");
+                }
+                // No memory for a verdict: its packet stays behind, and its sender sends it again.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS)) => {
+                    warn!("a packet waits because the kernel takes no verdict: {error}");
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error,
+            }
+        }
+    }
+
+    fn judge(&mut self, mut message: Message) -> Message {
+        let tap = match message.get_hook() {
+            hook::POSTROUTING | hook::INPUT => Tap::ToServer,
+            hook::PREROUTING | hook::OUTPUT => Tap::ToClient,
+            _ => return message,
+        };
+        self.packet.clear();
+        self.packet.extend_from_slice(message.get_payload());
+        let (verdict, is_translated) = if message.get_original_len() > self.packet.len() {
+            (Verdict::Drop, false)
+        } else {
+            self.verdict(tap)
+        };
+        let mark = self.shared.translated_mark();
+        if is_translated && mark != 0 {
+            message.set_nfmark(message.get_nfmark() | mark);
+        }
+        match verdict {
+            Verdict::Pass => message.set_verdict(nfq::Verdict::Accept),
+            Verdict::PassEdited => {
+                message.set_payload(self.packet.as_slice());
+                message.set_verdict(nfq::Verdict::Accept);
+            }
+            Verdict::Drop | Verdict::LookUp(_) => message.set_verdict(nfq::Verdict::Drop),
+        }
+        message
+    }
+
+    /// The verdict on the packet in the buffer, once everything that it asks for has been done, and whether it
+    /// is translated.
+    fn verdict(&mut self, tap: Tap) -> (Verdict, bool) {
+        let shared = Arc::clone(&self.shared);
+        let mut engine = lock(&self.engine);
+        if shared.has_parked() {
+            if let Ok(packet) = Packet::parse(&mut self.packet) {
+                shared.hand_over([packet.source().ip(), packet.destination().ip()], &mut engine);
+            }
+        }
+        let mut decision = engine.handle(clock::now(), tap, &mut self.packet);
+        if let Verdict::LookUp(tuple) = decision.verdict {
+            let view = self.conntrack.client_view(&tuple);
+            if let Err(error) = &view {
+                warn!("conntrack does not answer for {tuple}: {error}");
+            }
+            engine.learn(tuple, view.ok().flatten());
+            decision = engine.handle(clock::now(), tap, &mut self.packet);
+        }
+        (self.carry_out(&shared, &mut engine, &decision), decision.is_translated)
+    }
+
+    fn carry_out(&self, shared: &Shared, engine: &mut Engine, decision: &Decision) -> Verdict {
+        let committed = if decision.changes.is_empty() {
+            Ok(())
+        } else {
+            lock(&shared.firewall).commit(&decision.changes)
+        };
+        let Some((tuple, id)) = decision.session else {
+            if let Err(error) = committed {
+                debug!("nothing is lost by it, but nftables says: {error}");
+            }
+            return decision.verdict;
+        };
+        let verdict = match committed {
+            Ok(()) => {
+                report(id, &engine.committed(tuple));
+                decision.verdict
+            }
+            Err(error) => {
+                warn!(session = id, "a packet waits because nftables says: {error}");
+                engine.refused(tuple);
+                Verdict::Drop
+            }
+        };
+        let mut store = lock(&shared.store);
+        let needs_translation = engine.session(&tuple).is_some_and(Session::needs_translation);
+        let saved = match engine.save(&tuple) {
+            Some(session) => store.save(tuple, &session),
+            None => store.remove(&tuple),
+        };
+        match saved {
+            Ok(()) => verdict,
+            // Without its state a shifted session would not survive the daemon; a packet can wait.
+            Err(error) if needs_translation => {
+                error!(session = id, "a packet waits because its session can't be saved: {error}");
+                Verdict::Drop
+            }
+            Err(error) => {
+                warn!(
+                    session = id,
+                    "a restart would lose sight of this session, which can't be saved: {error}"
+                );
+                verdict
+            }
+        }
+    }
+}
+
+/// A session's events, one line each.
+fn report(id: u64, events: &[Event]) {
+    for event in events {
+        match event {
+            Event::Refused { .. } => warn!(session = id, "{event}"),
+            Event::Edited(_) => debug!(session = id, "{event}"),
+            _ => info!(session = id, "{event}"),
+        }
+    }
+}

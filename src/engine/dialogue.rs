@@ -1,0 +1,381 @@
+//! The conversation of one session: which commands wait for which replies, and what they open.
+//!
+//! Whole lines come through [`Dialogue::command`] and [`Dialogue::reply`]; lines that are cut inside an address
+//! come through [`Dialogue::begun`] first. What the lines ask of the firewall goes to the [`Outcome`].
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Departure, Event, Mode};
+use super::ftp::command::{self, Command, Verb};
+use super::ftp::host_port::Spot;
+use super::ftp::reply::{self, Part, Replies};
+use super::lines::{Line, LineEdit};
+use super::opening::{Planner, Promise, resolve};
+use super::outcome::Outcome;
+use super::pinhole::{Change, Pinhole, PinholeKey};
+use super::policy::{MAX_ASKED_PER_SESSION, Refusal};
+use super::ports::Ports;
+use super::waiting::{Outstanding, Waiting};
+
+/// How far behind the beginning of a line an address may begin that is not wholly there yet. What comes later is
+/// not rewritten: so much of a line is not kept.
+const LATEST_START: usize = 256;
+
+/// A pinhole of this session that is open, as far as the dialogue tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Open {
+    pinhole: Pinhole,
+    /// When its clock was started (time since boot).
+    since: Duration,
+    /// The server has connected to it, but its reply to the PORT has not come yet.
+    is_reply_due: bool,
+}
+
+/// The conversation so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dialogue {
+    waiting: Waiting,
+    replies: Replies,
+    /// The server's first reply was 220.
+    is_greeted: bool,
+    /// The client's first line was an FTP command.
+    has_spoken: bool,
+    logged_in: bool,
+    /// Replies can no longer be told apart: nothing opens any more.
+    lost_count: bool,
+    open: Option<Open>,
+    /// The address in the first line of a multi-line 227 or 229, which opens with the last.
+    offered: Option<Pinhole>,
+}
+
+impl Dialogue {
+    /// A part of a line has come that may hold the first byte of an address: chooses what the whole address will
+    /// be, if it must be rewritten. `mode` tells the direction: active for commands.
+    pub fn begun(&self, mode: Mode, line: Line<'_>, planner: &mut Planner<'_>) -> Option<(Promise, Vec<u8>)> {
+        if !planner.rewrites(mode) || line.overlong || self.may_ask(mode, planner).is_err() {
+            return None;
+        }
+        let spots = match mode {
+            Mode::Active => Command::read(line.bytes)?.address(line.bytes).into_iter().collect(),
+            Mode::Passive => self.reply_spots(line.bytes),
+        };
+        let spot = spots.into_iter().find(|spot| {
+            let text = line.bytes.get(spot.extent(line.bytes)).unwrap_or_default();
+            let is_over = spot.start + text.len() < line.bytes.len();
+            (line.sent..=LATEST_START).contains(&spot.start)
+                && planner.may_announce(mode, spot.notation, text)
+                && (!is_over || spot.notation.read(text).is_some())
+        })?;
+        planner.promise(mode, spot).ok()
+    }
+
+    /// Whether the session may ask for a pinhole at all.
+    fn may_ask(&self, mode: Mode, planner: &Planner<'_>) -> Result<(), Refusal> {
+        planner.policy.admits(self.logged_in)?;
+        if self.lost_count {
+            Err(Refusal::LostCount)
+        } else if mode == Mode::Active && self.waiting.asked().count() >= MAX_ASKED_PER_SESSION {
+            Err(Refusal::TooManyInSession)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A whole command line.
+    pub fn command(
+        &mut self,
+        line: Line<'_>,
+        promise: Option<&Promise>,
+        planner: &mut Planner<'_>,
+        outcome: &mut Outcome,
+    ) -> Option<LineEdit> {
+        let command = Command::read(line.bytes)?;
+        if !self.has_spoken {
+            self.has_spoken = true;
+            if command.verb == Verb::Unknown {
+                outcome.departure = Some(Departure::NotFtp);
+                return None;
+            }
+        }
+        let is_blank = line.bytes.trim_ascii().is_empty();
+        let mut waits = if is_blank { Outstanding::Blank } else { Outstanding::from(command.verb) };
+        if !self.waiting.has_room_for(waits) && !self.lost_count {
+            self.lost_count = true;
+            outcome.refuse(Mode::Active, line, Refusal::LostCount);
+        }
+        let mut edit = None;
+        match &mut waits {
+            Outstanding::Active(asked) => match self.ask(command, line, promise, planner, outcome) {
+                Ok((pinhole, wanted)) => (*asked, edit) = (Some(pinhole), wanted),
+                Err(reason) => outcome.refuse(Mode::Active, line, reason),
+            },
+            Outstanding::Transfer => self.renew(planner, outcome),
+            _ => {}
+        }
+        self.waiting.push(waits);
+        edit
+    }
+
+    /// PORT or EPRT: its pinhole waits for the 200, but a SYN that comes right behind it is held back until then.
+    fn ask(
+        &self,
+        command: Command<'_>,
+        line: Line<'_>,
+        promise: Option<&Promise>,
+        planner: &mut Planner<'_>,
+        outcome: &mut Outcome,
+    ) -> Result<(Pinhole, Option<LineEdit>), Refusal> {
+        if promise.is_none() {
+            self.may_ask(Mode::Active, planner)?;
+        }
+        let spot = command.address(line.bytes).ok_or(Refusal::Unreadable)?;
+        let ends = |rest: &[u8]| command::ends_properly(spot.notation, rest);
+        let (pinhole, edit) = resolve(Mode::Active, spot, line, ends, promise, planner)?;
+        outcome.changes.push(Change::Expect(pinhole.key, pinhole.timeout));
+        Ok((pinhole, edit))
+    }
+
+    /// A whole reply line.
+    pub fn reply(
+        &mut self,
+        line: Line<'_>,
+        promise: Option<&Promise>,
+        planner: &mut Planner<'_>,
+        outcome: &mut Outcome,
+    ) -> Option<LineEdit> {
+        let part = self.replies.read(line.bytes);
+        let code = match part {
+            Part::Stray if !self.is_greeted => {
+                outcome.departure = Some(Departure::NoGreeting);
+                return None;
+            }
+            Part::First(code) => {
+                if !self.waiting.awaits(code) {
+                    return None;
+                }
+                let (pinhole, edit) = self.offer(code, line, promise, planner, outcome)?;
+                self.offered = Some(pinhole);
+                return edit;
+            }
+            Part::Last(code) if code >= 200 => code,
+            Part::Last(_) | Part::Middle | Part::Stray => return None,
+        };
+        let offered = self.offered.take();
+        let answered = self.waiting.answered(code)?;
+        if let Some(pinhole) = offered.filter(|_| !matches!(code, 227 | 229)) {
+            self.withdraw(&pinhole, planner.ports, outcome);
+        }
+        match (answered, code) {
+            (Outstanding::Greeting, 220) => {
+                self.is_greeted = true;
+                outcome.events.push(Event::Started(planner.tuple));
+                outcome.changes.push(Change::Track(planner.tuple));
+            }
+            (Outstanding::Greeting, _) => outcome.departure = Some(Departure::NoGreeting),
+            (Outstanding::Login, 230) if !self.logged_in => {
+                self.logged_in = true;
+                outcome.events.push(Event::LoggedIn);
+            }
+            (Outstanding::Reinitialize, 220) => self.logged_in = false,
+            (Outstanding::Auth, 234) => outcome.departure = Some(Departure::Encrypted),
+            (Outstanding::Active(Some(pinhole)), 200) if self.has_consented(&pinhole) => {
+                self.expect_reply(false);
+            }
+            (Outstanding::Active(Some(pinhole)), _) if self.has_consented(&pinhole) => {
+                self.close(planner.ports, outcome);
+            }
+            (Outstanding::Active(Some(pinhole)), 200) => {
+                self.open(Mode::Active, pinhole, planner.now, planner.ports, outcome);
+            }
+            (Outstanding::Active(Some(pinhole)), _) => self.withdraw(&pinhole, planner.ports, outcome),
+            (Outstanding::Passive, 227) | (Outstanding::ExtendedPassive, 229) => {
+                if let Some(pinhole) = offered {
+                    self.open(Mode::Passive, pinhole, planner.now, planner.ports, outcome);
+                    return None;
+                }
+                let (pinhole, edit) = self.offer(code, line, promise, planner, outcome)?;
+                self.open(Mode::Passive, pinhole, planner.now, planner.ports, outcome);
+                return edit;
+            }
+            (Outstanding::Transfer, 226 | 250) => self.close(planner.ports, outcome),
+            _ => {}
+        }
+        None
+    }
+
+    /// Where the address of a reply line may stand, if the line answers a PASV or EPSV.
+    fn reply_spots(&self, line: &[u8]) -> Vec<Spot> {
+        match self.replies.peek(line) {
+            Part::First(code) | Part::Last(code) if self.waiting.awaits(code) && self.offered.is_none() => {
+                spots(code, line)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The pinhole that a 227 or 229 offers. A text without any address is no offer and no fault
+    /// (`227 Logout.`).
+    fn offer(
+        &self,
+        code: u16,
+        line: Line<'_>,
+        promise: Option<&Promise>,
+        planner: &mut Planner<'_>,
+        outcome: &mut Outcome,
+    ) -> Option<(Pinhole, Option<LineEdit>)> {
+        let candidates = spots(code, line.bytes);
+        let text = |spot: &Spot| line.bytes.get(spot.extent(line.bytes)).unwrap_or_default();
+        let is_readable = |spot: &&Spot| spot.notation.read(text(spot)).is_some();
+        let is_own = |spot: &&Spot| {
+            is_readable(spot) && planner.may_announce(Mode::Passive, spot.notation, text(spot))
+        };
+        let first = *candidates.first()?;
+        let found = candidates.iter().find(is_own).or(candidates.iter().find(is_readable)).copied();
+        let spot = promise.map(Promise::spot).or(found).unwrap_or(first);
+        let allowed = if promise.is_some() { Ok(()) } else { self.may_ask(Mode::Passive, planner) };
+        let ends = |rest: &[u8]| reply::ends_properly(spot.notation, rest);
+        match allowed.and_then(|()| resolve(Mode::Passive, spot, line, ends, promise, planner)) {
+            Ok(offered) => Some(offered),
+            Err(reason) => {
+                outcome.refuse(Mode::Passive, line, reason);
+                None
+            }
+        }
+    }
+
+    /// The server connects to the port that the next command to be answered has named: it has consented.
+    pub fn consent(&mut self, key: PinholeKey, now: Duration, ports: &mut Ports, outcome: &mut Outcome) {
+        match self.waiting.next() {
+            Some(Outstanding::Active(Some(pinhole))) if pinhole.key == key => {
+                self.open(Mode::Active, pinhole, now, ports, outcome);
+                self.expect_reply(true);
+            }
+            _ => {}
+        }
+    }
+
+    fn expect_reply(&mut self, is_due: bool) {
+        if let Some(open) = &mut self.open {
+            open.is_reply_due = is_due;
+        }
+    }
+
+    /// Whether the server's SYN has opened this pinhole before its reply.
+    fn has_consented(&self, pinhole: &Pinhole) -> bool {
+        self.open.is_some_and(|open| open.is_reply_due && open.pinhole.key == pinhole.key)
+    }
+
+    fn has_open(&self, pinhole: &Pinhole) -> bool {
+        self.open.is_some_and(|open| open.pinhole.key == pinhole.key)
+    }
+
+    /// Opens a pinhole. RFC 959, section 3.2: a session has one data port at a time, so an older one gives way.
+    fn open(
+        &mut self,
+        mode: Mode,
+        pinhole: Pinhole,
+        now: Duration,
+        ports: &mut Ports,
+        outcome: &mut Outcome,
+    ) {
+        if !self.has_open(&pinhole) {
+            self.close(ports, outcome);
+        }
+        ports.open(pinhole.key);
+        self.open = Some(Open { pinhole, since: now, is_reply_due: false });
+        outcome.changes.push(Change::Open(pinhole));
+        outcome.events.push(Event::Opened(mode, pinhole));
+    }
+
+    /// Closes what is open: it was used, or is wanted no more.
+    fn close(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
+        if let Some(Open { pinhole, .. }) = self.open.take() {
+            ports.release(pinhole.key);
+            outcome.changes.push(Change::Close(pinhole.key));
+        }
+    }
+
+    /// What was asked for, or offered, does not open. Its key may be in use still: by the same command given
+    /// twice, or by what an earlier one opened.
+    fn withdraw(&self, pinhole: &Pinhole, ports: &mut Ports, outcome: &mut Outcome) {
+        if self.has_open(pinhole) {
+            ports.open(pinhole.key);
+        } else if self.pinholes().all(|(held, ..)| held.key != pinhole.key) {
+            ports.release(pinhole.key);
+            outcome.changes.push(Change::Close(pinhole.key));
+        }
+    }
+
+    /// The commands that wait for their 200 go out unedited: nothing opens with it. Returns what would have.
+    pub fn withdraw_asked(&mut self) -> Vec<Pinhole> {
+        self.waiting.withdraw_asked().into_iter().chain(self.offered.take()).collect()
+    }
+
+    /// A transfer begins: the open pinhole's clock starts anew, if a good part of it has run down.
+    fn renew(&mut self, planner: &mut Planner<'_>, outcome: &mut Outcome) {
+        let Some(open) = &mut self.open else { return };
+        let age = planner.now.saturating_sub(open.since);
+        if age > open.pinhole.timeout / 4 && age < open.pinhole.timeout {
+            open.since = planner.now;
+            planner.ports.extend(open.pinhole.key, planner.now + open.pinhole.timeout);
+            outcome.changes.push(Change::Renew(open.pinhole));
+        }
+    }
+
+    /// Whether the server has greeted with 220.
+    pub fn is_greeted(&self) -> bool {
+        self.is_greeted
+    }
+
+    /// The pinholes that the session holds or has asked for, whether each is open, and until when (time since
+    /// boot; of one that is not open yet, nothing is running).
+    pub fn pinholes(&self) -> impl Iterator<Item = (Pinhole, bool, Duration)> {
+        let not_open =
+            self.waiting.asked().chain(self.offered).map(|pinhole| (pinhole, false, Duration::ZERO));
+        not_open.chain(
+            self.open.map(|open| (open.pinhole, true, open.since.saturating_add(open.pinhole.timeout))),
+        )
+    }
+
+    /// The session ends or leaves inspection: nothing of it stays open.
+    pub fn end(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
+        let keys: Vec<_> = self.pinholes().map(|(pinhole, ..)| pinhole.key).collect();
+        for key in keys {
+            ports.release(key);
+            outcome.changes.push(Change::Close(key));
+        }
+        self.waiting.clear();
+        self.open = None;
+        self.offered = None;
+    }
+
+    /// Lines passed that nobody saw: no command is outstanding any more, and what was asked for is dropped.
+    pub fn lost_lines(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
+        let open = self.open.take();
+        self.end(ports, outcome);
+        self.open = open;
+        self.replies = Replies::default();
+        if !self.is_greeted {
+            outcome.departure = Some(Departure::Unseen);
+        }
+    }
+
+    /// nftables would not take what was to open: as if it had been refused.
+    pub fn abandon(&mut self, pinhole: &Pinhole, ports: &mut Ports) {
+        ports.release(pinhole.key);
+        if self.has_open(pinhole) {
+            self.open = None;
+        }
+    }
+}
+
+/// Where addresses may stand in a 227 or 229.
+fn spots(code: u16, line: &[u8]) -> Vec<Spot> {
+    if code == 227 {
+        reply::passive_addresses(line).collect()
+    } else {
+        reply::extended_passive_ports(line).collect()
+    }
+}

@@ -1,0 +1,138 @@
+//! Lines, put together from segments.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::ftp::host_port::Notation;
+use super::opening::Promise;
+
+/// How much of a line is kept. An EPRT with an IPv6 address takes 60 bytes; of longer lines (file names) only the
+/// beginning matters.
+const KEPT: usize = 512;
+
+/// A line as the editor hands it over.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a> {
+    /// Its bytes, as far as they have come.
+    pub bytes: &'a [u8],
+    /// How many of them went out before: they can't be edited any more.
+    pub sent: usize,
+    /// More bytes came than are kept.
+    pub overlong: bool,
+}
+
+impl Line<'_> {
+    /// The line for the log, without its end.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(self.bytes.trim_ascii_end()).into_owned()
+    }
+}
+
+/// Bytes of a line to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineEdit {
+    /// Offsets in the line.
+    pub range: Range<usize>,
+    /// What stands there instead.
+    pub text: Vec<u8>,
+    /// What it is.
+    pub notation: Notation,
+}
+
+/// The line that is not over yet. Lines end with LF (RFC 959, section 5.3.1, CRLF; real peers take a bare LF):
+/// a bare CR ends nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Position of its first byte, in the sender's space; meaningless while it is empty.
+    start: u64,
+    bytes: Vec<u8>,
+    overlong: bool,
+    /// Its beginning was not seen: it is not judged.
+    headless: bool,
+    /// What its address was replaced by before all of it had come.
+    pub promise: Option<Promise>,
+}
+
+impl Unfinished {
+    /// Appends a chunk that stands at `position` and holds LF at its end or nowhere.
+    pub fn push(&mut self, position: u64, chunk: &[u8]) {
+        if self.bytes.is_empty() && !self.overlong {
+            self.start = position;
+        }
+        let room = KEPT - self.bytes.len().min(KEPT);
+        self.bytes.extend_from_slice(chunk.get(..room).unwrap_or(chunk));
+        self.overlong |= chunk.len() > room;
+    }
+
+    /// The line so far; `sent` of its bytes went out earlier.
+    pub fn line(&self, sent: usize) -> Option<Line<'_>> {
+        (!self.headless).then_some(Line { bytes: &self.bytes, sent, overlong: self.overlong })
+    }
+
+    /// Whether one that comes from a file is within its bounds.
+    pub fn is_sound(&self, highest: u64) -> bool {
+        self.bytes.len() <= KEPT
+            && self.start < highest
+            && self.promise.is_none_or(|promise| promise.start <= self.bytes.len())
+    }
+
+    /// How many bytes of it are kept.
+    pub fn kept(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The position of the byte at this offset.
+    pub fn position(&self, offset: usize) -> u64 {
+        self.start + offset as u64
+    }
+
+    /// The bytes that are kept.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The line is over.
+    pub fn clear(&mut self) {
+        *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::default() };
+        self.bytes.clear();
+    }
+
+    /// Bytes are missing here: the rest of this line, and what stood before, is not judged.
+    pub fn behead(&mut self) {
+        self.clear();
+        self.headless = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_kept_up_to_the_bound() {
+        let mut line = Unfinished::default();
+        line.push(100, b"USER ");
+        line.push(105, &[b'x'; 2000]);
+        let kept = line.line(5).unwrap();
+        assert_eq!((kept.bytes.len(), kept.overlong, kept.sent), (KEPT, true, 5));
+        assert_eq!(line.position(5), 105);
+        line.clear();
+        line.push(3000, b"NOOP\r\n");
+        let kept = line.line(0).unwrap();
+        assert_eq!((kept.bytes, kept.overlong), (&b"NOOP\r\n"[..], false));
+        assert_eq!(line.position(0), 3000);
+    }
+
+    #[test]
+    fn a_headless_line_is_not_judged() {
+        let mut line = Unfinished::default();
+        line.push(0, b"PO");
+        line.behead();
+        line.push(90, b"RT 1,2,3,4,5,6\r\n");
+        assert!(line.line(0).is_none());
+        line.clear();
+        line.push(110, b"NOOP\r\n");
+        assert!(line.line(0).is_some());
+    }
+}

@@ -1,0 +1,358 @@
+//! The engine: one packet in, one decision out. No clock, no socket and no global state in here.
+//!
+//! A packet's way: [`Engine::handle`] finds its session; [`packet`] checks it; [`segment`] places it in its
+//! [`stream`]; the [`editor`] puts its new bytes together to [`lines`]; the [`dialogue`] reads them with [`ftp`],
+//! asks the [`policy`] and plans an [`opening`]; the [`edits`] are made; the decision names the pinholes.
+
+pub mod control;
+pub mod decision;
+pub mod dialogue;
+pub mod editor;
+pub mod edits;
+pub mod event;
+pub mod ftp;
+pub mod history;
+pub mod lines;
+pub mod opening;
+pub mod options;
+pub mod outcome;
+pub mod packet;
+pub mod pinhole;
+pub mod policy;
+pub mod ports;
+pub mod position;
+pub mod segment;
+pub mod session;
+pub mod stream;
+pub mod waiting;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use control::{ClientView, ControlTuple};
+pub use decision::{Counters, Decision, RestoreError, Verdict};
+use event::{Departure, Event};
+use outcome::Outcome;
+use packet::{Malformed, Packet};
+use pinhole::{Change, Pinhole, PinholeKey};
+use policy::Policy;
+use ports::{Ports, Request};
+use segment::Surroundings;
+use session::{Disposition, Session, Syn, Tap};
+
+/// How many control connections a worker follows. The sets in nftables hold as many; those beyond pass without
+/// being inspected.
+pub const MAX_SESSIONS: usize = 65_536;
+
+/// How often the kernel may refuse what a session asks before its pinholes are given up and its lines go on
+/// without them.
+const PATIENCE: u32 = 3;
+
+/// All sessions of one worker.
+#[derive(Debug)]
+pub struct Engine {
+    policy: Policy,
+    ports: Ports,
+    sessions: HashMap<ControlTuple, Session>,
+    /// What the kernel would not take, and no packet needs to wait for.
+    postponed: Vec<Change>,
+    last_id: u64,
+    /// The step between two numbers of sessions, and what they leave when divided by it.
+    numbers: (u64, u64),
+    counters: Counters,
+}
+
+impl Engine {
+    /// `seed` makes the choice of external ports hard to foresee.
+    pub fn new(policy: Policy, seed: u64) -> Self {
+        Self {
+            policy,
+            ports: Ports::new(seed),
+            sessions: HashMap::new(),
+            postponed: Vec::new(),
+            last_id: 0,
+            numbers: (1, 0),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Sessions count up from behind this number: what was restored keeps its own.
+    pub fn number_sessions_from(&mut self, id: u64) {
+        self.last_id = self.last_id.max(id);
+    }
+
+    /// Sessions of worker `index`, counted from 0, of so many get every so manieth number: they share one log.
+    pub fn share_numbers(&mut self, index: u64, workers: u64) {
+        let workers = workers.max(1);
+        self.numbers = (workers, index % workers);
+    }
+
+    fn next_id(&mut self) -> u64 {
+        let (step, remainder) = self.numbers;
+        let next = self.last_id.saturating_add(1);
+        self.last_id = next.saturating_add((step + remainder - next % step) % step);
+        self.last_id
+    }
+
+    /// What may open, from now on. Sessions go on; what is open stays open.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The sessions, in no order.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.values()
+    }
+
+    /// The session of this name.
+    pub fn session(&self, tuple: &ControlTuple) -> Option<&Session> {
+        self.sessions.get(tuple)
+    }
+
+    /// One packet, taken at `tap`, `now` (time since boot). Its bytes are edited in place.
+    pub fn handle(&mut self, now: Duration, tap: Tap, bytes: &mut Vec<u8>) -> Decision {
+        self.counters.packets += 1;
+        let mut outcome = Outcome::default();
+        match Packet::parse(bytes) {
+            Ok(packet) => self.packet(now, tap, packet, &mut outcome),
+            Err(Malformed::NotTcp) => Decision::of(Verdict::Pass),
+            Err(_) => {
+                self.counters.malformed += 1;
+                Decision::of(Verdict::Drop)
+            }
+        }
+    }
+
+    fn packet(&mut self, now: Duration, tap: Tap, mut packet: Packet<'_>, outcome: &mut Outcome) -> Decision {
+        let tuple = match tap {
+            Tap::ToServer => ControlTuple { server: packet.destination(), client: packet.source() },
+            Tap::ToClient => ControlTuple { server: packet.source(), client: packet.destination() },
+        };
+        match tap {
+            Tap::ToServer if packet.is_syn() && packet.acknowledgment().is_none() => {
+                self.connection_begins(now, tuple, &packet);
+            }
+            Tap::ToClient if packet.is_syn() && packet.acknowledgment().is_none() => {
+                return self.data_connection_begins(now, &packet);
+            }
+            Tap::ToClient if packet.is_syn() => self.connection_is_replaced(now, tuple, &packet, outcome),
+            Tap::ToServer | Tap::ToClient => {}
+        }
+        let Some(session) = self.sessions.get_mut(&tuple) else {
+            // Queued, but not followed: its beginning was not seen, or there are too many.
+            return Decision { changes: vec![Change::Forget(tuple)], ..Decision::of(Verdict::Pass) };
+        };
+        if session.needs_view(&packet) {
+            return Decision::of(Verdict::LookUp(tuple));
+        }
+        let disposition = if packet.is_syn() {
+            session.handshake(tap, &mut packet, outcome)
+        } else {
+            let mut around = Surroundings { now, policy: &self.policy, ports: &mut self.ports };
+            session.segment(tap, &mut packet, &mut around, outcome)
+        };
+        session.owed.append(&mut outcome.changes);
+        session.unreported.append(&mut outcome.events);
+        let is_let_go = session.departed.is_some() && !session.is_shifted;
+        if is_let_go && session.owed.last() != Some(&Change::Forget(tuple)) {
+            session.owed.push(Change::Forget(tuple));
+        }
+        let verdict = match disposition {
+            Disposition::Pass => Verdict::Pass,
+            Disposition::Drop => Verdict::Drop,
+            Disposition::Edited => {
+                packet.finish();
+                self.counters.edited += 1;
+                Verdict::PassEdited
+            }
+        };
+        self.counters.dropped += u64::from(verdict == Verdict::Drop);
+        Decision {
+            verdict,
+            changes: session.owed.clone(),
+            session: Some((tuple, session.id)),
+            is_translated: session.is_shifted,
+        }
+    }
+
+    /// A SYN on its way to a server: a new session, unless there is one of this name.
+    fn connection_begins(&mut self, now: Duration, tuple: ControlTuple, packet: &Packet<'_>) {
+        if self.sessions.contains_key(&tuple) {
+            return;
+        }
+        if self.sessions.len() >= MAX_SESSIONS {
+            self.counters.overflow += 1;
+            return;
+        }
+        let syn = Syn { initial: packet.sequence(), options: options::read_handshake(packet.options()) };
+        let id = self.next_id();
+        self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
+    }
+
+    /// A SYN-ACK: if it answers a later SYN than the session's own, both ends have begun anew, and the session
+    /// gives way to another of the same name.
+    fn connection_is_replaced(
+        &mut self,
+        now: Duration,
+        tuple: ControlTuple,
+        packet: &Packet<'_>,
+        outcome: &mut Outcome,
+    ) {
+        let Some(session) = self.sessions.get_mut(&tuple) else { return };
+        let Some(syn) = session.gives_way(packet) else { return };
+        outcome.changes.append(&mut session.owed);
+        session.dialogue.end(&mut self.ports, outcome);
+        outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
+        let id = self.next_id();
+        self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
+    }
+
+    /// A SYN from a server to a port that a PORT or EPRT has named and no 200 has opened. Where that command is the
+    /// next to be answered, the SYN is the server's consent: some servers connect first and reply afterwards
+    /// (pyftpdlib). Otherwise it is dropped; the server will send it again.
+    fn data_connection_begins(&mut self, now: Duration, packet: &Packet<'_>) -> Decision {
+        let key = PinholeKey {
+            source: packet.source().ip(),
+            destination: packet.destination().ip(),
+            port: packet.destination().port(),
+        };
+        let Some(tuple) = self.ports.expected_by(key) else { return Decision::of(Verdict::Pass) };
+        let Some(session) = self.sessions.get_mut(&tuple) else { return Decision::of(Verdict::Drop) };
+        let mut outcome = Outcome::default();
+        session.dialogue.consent(key, now, &mut self.ports, &mut outcome);
+        let verdict = if outcome.changes.is_empty() { Verdict::Drop } else { Verdict::Pass };
+        self.counters.dropped += u64::from(verdict == Verdict::Drop);
+        session.owed.append(&mut outcome.changes);
+        session.unreported.append(&mut outcome.events);
+        let changes = session.owed.clone();
+        Decision { changes, session: Some((tuple, session.id)), ..Decision::of(verdict) }
+    }
+
+    /// The client's view of a connection, as conntrack knows it; `None` if conntrack has no entry.
+    pub fn learn(&mut self, tuple: ControlTuple, view: Option<ClientView>) {
+        let Some(session) = self.sessions.get_mut(&tuple) else { return };
+        session.view = view;
+        if view.is_none() {
+            session.departed = Some(Departure::NotTracked);
+            session.unreported.push(Event::Departed(Departure::NotTracked));
+        }
+    }
+
+    /// The kernel has acknowledged what the last decision for this session asked. Returns what has happened in
+    /// the session since it was last asked, for the log.
+    pub fn committed(&mut self, tuple: ControlTuple) -> Vec<Event> {
+        let Some(session) = self.sessions.get_mut(&tuple) else { return Vec::new() };
+        session.owed.clear();
+        session.refusals = 0;
+        let events = std::mem::take(&mut session.unreported);
+        for event in &events {
+            match event {
+                Event::Opened(..) => self.counters.opened += 1,
+                Event::Refused { .. } => self.counters.refused += 1,
+                _ => {}
+            }
+        }
+        if session.departed.is_some() && !session.is_shifted {
+            self.sessions.remove(&tuple);
+        }
+        events
+    }
+
+    /// The kernel refused it. The packet must be dropped; with its retransmission the same is asked again. After
+    /// some refusals the pinholes are given up, and what the session said goes on without them.
+    pub fn refused(&mut self, tuple: ControlTuple) {
+        let Some(session) = self.sessions.get_mut(&tuple) else { return };
+        session.refusals += 1;
+        if session.refusals >= PATIENCE {
+            session.refusals = 0;
+            session.give_up(&mut self.ports);
+            self.postponed.append(&mut session.owed);
+        }
+    }
+
+    /// Once a second or so: lets go of what has run down. The changes can be carried out at any time.
+    pub fn tick(&mut self, now: Duration) -> Vec<Change> {
+        self.ports.expire(now);
+        let gone: Vec<_> = self
+            .sessions
+            .values()
+            .filter(|session| session.has_expired(now))
+            .map(|session| session.tuple)
+            .collect();
+        let mut changes = std::mem::take(&mut self.postponed);
+        changes.retain(|change| match change {
+            Change::Forget(tuple) => {
+                self.sessions.get(tuple).is_none_or(|session| session.departed.is_some())
+            }
+            _ => true,
+        });
+        for tuple in gone {
+            if let Some(mut session) = self.sessions.remove(&tuple) {
+                let mut outcome = Outcome::default();
+                session.dialogue.end(&mut self.ports, &mut outcome);
+                changes.append(&mut session.owed);
+                changes.append(&mut outcome.changes);
+                changes.push(Change::Forget(tuple));
+            }
+        }
+        changes.extend(self.sessions.values_mut().flat_map(|session| session.hold_on(now)));
+        changes
+    }
+
+    /// A session as bytes, to be saved before the verdict; `None` once it is gone.
+    pub fn save(&self, tuple: &ControlTuple) -> Option<Vec<u8>> {
+        self.sessions.get(tuple).and_then(|session| postcard::to_stdvec(session).ok())
+    }
+
+    /// Takes up a saved session after the daemon was away. Returns its name.
+    pub fn restore(&mut self, saved: &[u8]) -> Result<ControlTuple, RestoreError> {
+        let mut session: Session = postcard::from_bytes(saved)?;
+        if !session.is_sound() {
+            return Err(RestoreError::Contradictory);
+        }
+        if session.owed.contains(&Change::Shift(session.tuple)) {
+            // The kernel did not agree to it, so the line may have passed as it was.
+            session.unshift(&mut self.ports);
+        }
+        session.was_unattended();
+        let (tuple, client) =
+            (session.tuple, session.view.map_or(session.tuple.client.ip(), |view| view.client));
+        for (pinhole, is_open, until) in session.dialogue.pinholes() {
+            // One that can't be reserved again is one that another session has: it is not this one's any more.
+            let until = until.max(session.last_packet.saturating_add(pinhole.timeout));
+            let request = Request { client, session: tuple, to: Some(pinhole.to), until };
+            if self.ports.reserve(pinhole.key, request).is_ok() && is_open {
+                self.ports.open(pinhole.key);
+            }
+        }
+        for key in session.promised() {
+            let until = session.last_packet.saturating_add(self.policy.timeout);
+            let request = Request { client, session: tuple, to: None, until };
+            // Only a session whose state was damaged has promised what is taken; its line will not be kept.
+            self.ports.reserve(key, request).ok();
+        }
+        self.number_sessions_from(session.id);
+        self.sessions.insert(tuple, session);
+        Ok(tuple)
+    }
+
+    /// Drops a restored session whose connection is no more.
+    pub fn forget(&mut self, tuple: &ControlTuple) {
+        if let Some(mut session) = self.sessions.remove(tuple) {
+            session.dialogue.end(&mut self.ports, &mut Outcome::default());
+        }
+    }
+
+    /// The pinholes that are open now, with what is left of their time: to put them back after a flush.
+    pub fn open_pinholes(&self, now: Duration) -> Vec<Pinhole> {
+        let all = self.sessions.values().flat_map(|session| session.dialogue.pinholes());
+        all.filter(|&(_, is_open, until)| is_open && until > now)
+            .map(|(pinhole, _, until)| Pinhole { timeout: until - now, ..pinhole })
+            .collect()
+    }
+}

@@ -1,0 +1,246 @@
+//! Which pinhole keys are in use: an external port is not handed out again before the elements that stood for it
+//! have certainly gone.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::control::ControlTuple;
+use super::pinhole::PinholeKey;
+use super::policy::{MAX_PINHOLES_PER_CLIENT, Refusal};
+
+/// How long after its time-out a key stays reserved: the kernel removes elements lazily, and what belongs to a
+/// pinhole outlives the pinhole itself by a little.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How many keys more than twice those in use may wait for their time.
+const SLACK: usize = 1024;
+
+/// How many ports are tried before a range counts as full.
+const TRIES: u32 = 128;
+
+#[derive(Debug, Clone, Copy)]
+struct Reservation {
+    client: IpAddr,
+    session: ControlTuple,
+    /// Where it leads, once that is known.
+    to: Option<SocketAddr>,
+    until: Duration,
+    is_open: bool,
+}
+
+/// Who asks for a key, and until when.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    /// The client for whom it counts.
+    pub client: IpAddr,
+    /// The session that asks.
+    pub session: ControlTuple,
+    /// Where the pinhole will lead, if that is known.
+    pub to: Option<SocketAddr>,
+    /// When the pinhole ends if nobody uses it (time since boot).
+    pub until: Duration,
+}
+
+/// The keys in use by this worker's sessions. A key holds both addresses of a control connection, and the queue's
+/// balance sends all sessions between two addresses to one worker: so no other worker hands out the same key.
+#[derive(Debug)]
+pub struct Ports {
+    taken: HashMap<PinholeKey, Reservation>,
+    per_client: HashMap<IpAddr, u32>,
+    /// When to look at a key again; in order, for every pinhole of a configuration lives equally long.
+    due: VecDeque<(Duration, PinholeKey)>,
+    random: u64,
+}
+
+impl Ports {
+    /// `seed` makes the choice of ports hard to foresee.
+    pub fn new(seed: u64) -> Self {
+        Self { taken: HashMap::new(), per_client: HashMap::new(), due: VecDeque::new(), random: seed }
+    }
+
+    /// How many keys are reserved.
+    pub fn len(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// Whether no key is reserved.
+    pub fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+
+    /// Reserves exactly this key. One that already leads to the same place is taken over.
+    pub fn reserve(&mut self, key: PinholeKey, request: Request) -> Result<(), Refusal> {
+        match self.taken.get(&key) {
+            Some(taken) if taken.to.is_none() || taken.to != request.to => return Err(Refusal::NoPort),
+            Some(_) => self.release(key),
+            None => {}
+        }
+        let count = self.per_client.entry(request.client).or_default();
+        if *count >= MAX_PINHOLES_PER_CLIENT {
+            return Err(Refusal::TooManyOfClient);
+        }
+        *count += 1;
+        let Request { client, session, to, until } = request;
+        self.taken.insert(key, Reservation { client, session, to, until, is_open: false });
+        self.look_again(until, key);
+        Ok(())
+    }
+
+    /// Reserves a port of `range` for connections from `source` to `destination`: the preferred one if it can be
+    /// had, else any.
+    pub fn choose(
+        &mut self,
+        (source, destination): (IpAddr, IpAddr),
+        range: &RangeInclusive<u16>,
+        preferred: Option<u16>,
+        request: Request,
+    ) -> Result<PinholeKey, Refusal> {
+        let (low, high) = (u32::from(*range.start()), u32::from(*range.end()));
+        let size = high.saturating_sub(low) + 1;
+        let first = self.draw() % size;
+        let others = (0..TRIES.min(size)).filter_map(|step| u16::try_from(low + (first + step) % size).ok());
+        for port in preferred.filter(|port| range.contains(port)).into_iter().chain(others) {
+            let key = PinholeKey { source, destination, port };
+            match self.reserve(key, request) {
+                Err(Refusal::NoPort) => {}
+                done => return done.map(|()| key),
+            }
+        }
+        Err(Refusal::NoPort)
+    }
+
+    /// SplitMix64.
+    fn draw(&mut self) -> u32 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        super::position::sequence_of(z ^ (z >> 31))
+    }
+
+    /// Says where a key that was reserved ahead leads.
+    pub fn lead_to(&mut self, key: PinholeKey, to: SocketAddr) {
+        if let Some(taken) = self.taken.get_mut(&key) {
+            taken.to = Some(to);
+        }
+    }
+
+    /// The pinhole is open from now on.
+    pub fn open(&mut self, key: PinholeKey) {
+        if let Some(taken) = self.taken.get_mut(&key) {
+            taken.is_open = true;
+        }
+    }
+
+    /// The pinhole lives until then.
+    pub fn extend(&mut self, key: PinholeKey, until: Duration) {
+        if let Some(taken) = self.taken.get_mut(&key) {
+            taken.until = until;
+            self.look_again(until, key);
+        }
+    }
+
+    /// Keys that were released stay in the queue until their time, unless they come to be the larger part of it:
+    /// a client that asks, is refused and asks again must not make it grow without bound.
+    fn look_again(&mut self, until: Duration, key: PinholeKey) {
+        if self.due.len() > 2 * self.taken.len() + SLACK {
+            let taken = &self.taken;
+            self.due.retain(|(due, key)| {
+                taken.get(key).is_some_and(|taken| taken.until.saturating_add(GRACE) == *due)
+            });
+        }
+        self.due.push_back((until.saturating_add(GRACE), key));
+    }
+
+    /// The elements of this key are removed with the changes that this packet brings: it can be handed out again.
+    pub fn release(&mut self, key: PinholeKey) {
+        let Some(taken) = self.taken.remove(&key) else { return };
+        if let Some(count) = self.per_client.get_mut(&taken.client) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_client.remove(&taken.client);
+            }
+        }
+    }
+
+    /// The session that asked for a pinhole with this key, if it is not open yet.
+    pub fn expected_by(&self, key: PinholeKey) -> Option<ControlTuple> {
+        self.taken.get(&key).filter(|taken| !taken.is_open).map(|taken| taken.session)
+    }
+
+    /// Lets go of the keys whose elements have certainly gone.
+    pub fn expire(&mut self, now: Duration) {
+        while let Some(&(due, key)) = self.due.front() {
+            if due > now {
+                return;
+            }
+            self.due.pop_front();
+            if self.taken.get(&key).is_some_and(|taken| taken.until.saturating_add(GRACE) <= now) {
+                self.release(key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const X: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1));
+
+    fn request(to: &str) -> Request {
+        let to: SocketAddr = to.parse().unwrap();
+        let session = ControlTuple { server: (S, 21).into(), client: (X, 40_000).into() };
+        Request { client: to.ip(), session, to: Some(to), until: Duration::from_secs(60) }
+    }
+
+    fn choose(
+        ports: &mut Ports,
+        range: RangeInclusive<u16>,
+        preferred: u16,
+        to: &str,
+    ) -> Result<u16, Refusal> {
+        ports.choose((S, X), &range, Some(preferred), request(to)).map(|key| key.port)
+    }
+
+    #[test]
+    fn the_preferred_port_is_given_unless_it_is_taken_or_out_of_range() {
+        let mut ports = Ports::new(1);
+        assert_eq!(choose(&mut ports, 2000..=2001, 2000, "10.0.0.2:2000"), Ok(2000));
+        assert_eq!(choose(&mut ports, 2000..=2001, 2000, "10.0.0.3:2000"), Ok(2001));
+        assert_eq!(choose(&mut ports, 2000..=2001, 9999, "10.0.0.4:9999"), Err(Refusal::NoPort));
+        assert_eq!(choose(&mut ports, 2000..=2001, 2000, "10.0.0.2:2000"), Ok(2000), "the same place again");
+        assert_eq!(ports.len(), 2);
+    }
+
+    #[test]
+    fn a_key_is_free_again_when_it_was_released_or_its_elements_are_gone() {
+        let mut ports = Ports::new(1);
+        let key = ports.choose((S, X), &(2000..=2000), None, request("10.0.0.2:5000")).unwrap();
+        assert!(ports.expected_by(key).is_some());
+        ports.open(key);
+        assert_eq!(ports.expected_by(key), None);
+        ports.extend(key, Duration::from_secs(70));
+        ports.expire(Duration::from_secs(60) + GRACE);
+        assert_eq!(ports.len(), 1, "extended");
+        ports.expire(Duration::from_secs(70) + GRACE);
+        assert!(ports.is_empty() && ports.per_client.is_empty());
+        let key = ports.choose((S, X), &(2000..=2000), None, request("10.0.0.2:5000")).unwrap();
+        ports.release(key);
+        assert!(ports.is_empty() && ports.per_client.is_empty());
+    }
+
+    #[test]
+    fn one_client_cannot_take_all() {
+        let mut ports = Ports::new(7);
+        for port in 0..MAX_PINHOLES_PER_CLIENT {
+            let to = format!("10.0.0.2:{}", 2000 + port);
+            choose(&mut ports, 1024..=65535, 1, &to).unwrap();
+        }
+        assert_eq!(choose(&mut ports, 1024..=65535, 1, "10.0.0.2:9"), Err(Refusal::TooManyOfClient));
+        assert!(choose(&mut ports, 1024..=65535, 1, "10.0.0.3:9").is_ok());
+    }
+}

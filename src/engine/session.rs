@@ -1,0 +1,292 @@
+//! One control connection: its two streams and its dialogue, and what becomes of each of its packets.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::control::{ClientView, ControlTuple};
+use super::dialogue::Dialogue;
+use super::event::{Departure, Event, Mode};
+use super::options::{self, Handshake};
+use super::outcome::Outcome;
+use super::packet::Packet;
+use super::pinhole::{Change, Pinhole, PinholeKey};
+use super::policy::Refusal;
+use super::ports::Ports;
+use super::stream::Stream;
+
+/// Where a packet was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tap {
+    /// On its way to the server: behind the firewall and NAT (postrouting, input).
+    ToServer,
+    /// On its way to the client: before conntrack (prerouting, output).
+    ToClient,
+}
+
+/// What is to be done with a packet of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// It goes on as it came.
+    Pass,
+    /// It goes on as it now is.
+    Edited,
+    /// It goes no further; its sender will send it again.
+    Drop,
+}
+
+/// How long a connection that is over is still translated: for the last acknowledgments and their
+/// retransmissions.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// How long a connection may be silent before it is given up: conntrack's own time-out for established ones.
+const IDLE: Duration = Duration::from_secs(5 * 24 * 3600);
+
+/// How long a connection may be silent of which one end has closed its side: conntrack's own time-out
+/// (`nf_conntrack_tcp_timeout_fin_wait`).
+const HALF_CLOSED: Duration = Duration::from_secs(120);
+
+/// How often the kernel's elements of a connection are set anew; they live for five days.
+const HOLD: Duration = Duration::from_secs(24 * 3600);
+
+/// How long it may take until the server greets.
+const UNGREETED: Duration = Duration::from_secs(120);
+
+/// A client's SYN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Syn {
+    /// Its sequence number.
+    pub initial: u32,
+    /// What its options say.
+    pub options: Handshake,
+}
+
+impl Syn {
+    /// Whether a SYN-ACK with this acknowledgment number answers it.
+    fn is_answered_by(self, acknowledgment: Option<u32>) -> bool {
+        acknowledgment == Some(self.initial.wrapping_add(1))
+    }
+}
+
+/// A control connection. Everything that must outlive the daemon is in here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Counts up from 1; in every log line.
+    pub id: u64,
+    /// The server-facing tuple.
+    pub tuple: ControlTuple,
+    /// The client's view, once it was asked for.
+    pub view: Option<ClientView>,
+    /// Packets have been edited: all that follow need translation.
+    pub is_shifted: bool,
+    /// Why it left inspection, if it did.
+    pub departed: Option<Departure>,
+    /// Changes that the kernel has not acknowledged yet.
+    pub owed: Vec<Change>,
+    /// How often the kernel refused them.
+    pub refusals: u32,
+    /// What has happened since the log was last told.
+    #[serde(skip)]
+    pub unreported: Vec<Event>,
+    /// How it began.
+    syn: Syn,
+    /// A later SYN of the same tuple. It begins a new connection once the server answers it: until then it may be
+    /// forged. conntrack waits for the same (nf_conntrack_proto_tcp.c, "SYN/ACK in reply to a SYN that we ignored").
+    newer: Option<Syn>,
+    /// The client's bytes.
+    pub(super) to_server: Stream,
+    /// The server's bytes, once its SYN-ACK has come.
+    pub(super) to_client: Option<Stream>,
+    /// What was said.
+    pub dialogue: Dialogue,
+    /// When a packet came last (time since boot).
+    pub(super) last_packet: Duration,
+    /// When the kernel's elements of the connection were last set (time since boot).
+    held_since: Duration,
+    is_over: bool,
+}
+
+impl Session {
+    /// A connection whose SYN passes now.
+    pub fn new(id: u64, tuple: ControlTuple, syn: Syn, now: Duration) -> Self {
+        Self {
+            id,
+            tuple,
+            view: None,
+            is_shifted: false,
+            departed: None,
+            owed: Vec::new(),
+            refusals: 0,
+            unreported: Vec::new(),
+            syn,
+            newer: None,
+            to_server: Stream::new(syn.initial),
+            to_client: None,
+            dialogue: Dialogue::default(),
+            last_packet: now,
+            held_since: now,
+            is_over: false,
+        }
+    }
+
+    /// The SYN of another connection that takes the place of this one, if this SYN-ACK answers it.
+    pub fn gives_way(&self, packet: &Packet<'_>) -> Option<Syn> {
+        self.newer.filter(|newer| newer.is_answered_by(packet.acknowledgment()))
+    }
+
+    /// Whether the session can be forgotten.
+    pub fn has_expired(&self, now: Duration) -> bool {
+        let is_half_closed =
+            self.to_server.finished || self.to_client.as_ref().is_some_and(|stream| stream.finished);
+        let patience = match (self.is_over, self.dialogue.is_greeted()) {
+            (true, _) => LINGER,
+            (false, true) if is_half_closed => HALF_CLOSED,
+            (false, true) => IDLE,
+            (false, false) => UNGREETED,
+        };
+        now.saturating_sub(self.last_packet) > patience
+    }
+
+    /// Whether the kernel must go on queueing its packets: it is inspected, or needs translation.
+    pub fn is_taken(&self) -> bool {
+        self.is_shifted || self.departed.is_none()
+    }
+
+    /// Whether it would break, or worse, if its packets passed untranslated.
+    pub fn needs_translation(&self) -> bool {
+        self.is_shifted && !self.is_over
+    }
+
+    /// The daemon was away: what follows may lie ahead of what was seen, unless nothing could pass.
+    pub fn was_unattended(&mut self) {
+        if self.is_shifted {
+            return;
+        }
+        self.to_server.was_unattended = true;
+        if let Some(to_client) = &mut self.to_client {
+            to_client.was_unattended = true;
+        }
+    }
+
+    /// Whether this packet can't be judged before the client's view of the connection is known.
+    pub fn needs_view(&self, packet: &Packet<'_>) -> bool {
+        self.view.is_none() && self.departed.is_none() && !packet.is_syn() && !packet.payload().is_empty()
+    }
+
+    /// A SYN to the server, or the SYN-ACK that answers it: reads its options and takes away those that can't
+    /// be translated.
+    pub fn handshake(&mut self, tap: Tap, packet: &mut Packet<'_>, outcome: &mut Outcome) -> Disposition {
+        let options = options::read_handshake(packet.options());
+        match tap {
+            Tap::ToServer => {
+                let syn = Syn { initial: packet.sequence(), options };
+                if syn.initial == self.syn.initial {
+                    self.syn = syn;
+                } else {
+                    self.newer = Some(syn);
+                }
+            }
+            Tap::ToClient if self.syn.is_answered_by(packet.acknowledgment()) => {
+                self.answered(packet.sequence(), options, outcome);
+            }
+            Tap::ToClient => {}
+        }
+        if options.signed || self.syn.options.signed {
+            return Disposition::Pass;
+        }
+        if options::scrub_handshake(packet.options_mut()) { Disposition::Edited } else { Disposition::Pass }
+    }
+
+    /// The server's SYN-ACK. A server that keeps no state for its answers (RFC 4987, section 3.6) may repeat it
+    /// with another sequence number, as long as nothing was said.
+    fn answered(&mut self, initial: u32, options: Handshake, outcome: &mut Outcome) {
+        if !self.to_server.is_fresh() || self.to_client.as_ref().is_some_and(|stream| !stream.is_fresh()) {
+            return;
+        }
+        let mut to_client = Stream::new(initial);
+        to_client.set_scale(self.syn.options.window_scale);
+        self.to_client = Some(to_client);
+        self.to_server.set_scale(options.window_scale);
+        if (self.syn.options.signed || options.signed) && self.departed.is_none() {
+            self.depart(Departure::Signed, outcome);
+        }
+    }
+
+    /// Gives up what the kernel will not take, and says so instead of that it opened. What is left in `owed` is
+    /// nothing that a packet has to wait for.
+    pub fn give_up(&mut self, ports: &mut Ports) {
+        let mut given_up = Vec::new();
+        if self.owed.contains(&Change::Shift(self.tuple)) {
+            given_up = self.unshift(ports);
+        }
+        self.owed.retain(|change| match change {
+            Change::Open(pinhole) => {
+                given_up.push(*pinhole);
+                false
+            }
+            Change::Expect(..) | Change::Renew(_) | Change::Shift(_) => false,
+            Change::Track(_) | Change::Close(_) | Change::Forget(_) => true,
+        });
+        for pinhole in &given_up {
+            self.dialogue.abandon(pinhole, ports);
+            self.unreported.retain(|event| !matches!(event, Event::Opened(_, opened) if opened == pinhole));
+            let (mode, line) = (self.mode_of(pinhole), pinhole.key.to_string());
+            self.unreported.push(Event::Refused { mode, line, reason: Refusal::Firewall });
+        }
+    }
+
+    /// Takes all edits back. This can be done as long as the kernel has not agreed to hold back what is not
+    /// translated: nothing that was edited has gone out. Returns the pinholes whose commands go out as they are.
+    pub fn unshift(&mut self, ports: &mut Ports) -> Vec<Pinhole> {
+        self.is_shifted = false;
+        for stream in [Some(&mut self.to_server), self.to_client.as_mut()].into_iter().flatten() {
+            if let Some(promise) = stream.undo_edits() {
+                ports.release(promise.key);
+            }
+        }
+        self.owed.retain(|change| !matches!(change, Change::Shift(_)));
+        self.dialogue.withdraw_asked()
+    }
+
+    /// Whether a session that comes from a file can have been saved by this engine.
+    pub fn is_sound(&self) -> bool {
+        let mut streams = [Some(&self.to_server), self.to_client.as_ref()].into_iter().flatten();
+        streams.all(Stream::is_sound) && self.dialogue.pinholes().all(|(pinhole, ..)| pinhole.timeout < IDLE)
+    }
+
+    /// The keys of addresses that went out before all of theirs had come.
+    pub fn promised(&self) -> impl Iterator<Item = PinholeKey> {
+        let lines = [Some(&self.to_server), self.to_client.as_ref()].into_iter().flatten();
+        let promises = lines.filter_map(|stream| stream.line.promise);
+        promises.filter(|promise| promise.broken.is_none()).map(|promise| promise.key)
+    }
+
+    /// Who listens behind a pinhole of this session.
+    pub fn mode_of(&self, pinhole: &Pinhole) -> Mode {
+        if pinhole.key.source == self.tuple.server.ip() { Mode::Active } else { Mode::Passive }
+    }
+
+    /// What keeps the kernel's elements of a connection that outlives them.
+    pub fn hold_on(&mut self, now: Duration) -> impl Iterator<Item = Change> {
+        let is_due = self.dialogue.is_greeted() && now.saturating_sub(self.held_since) > HOLD;
+        if is_due {
+            self.held_since = now;
+        }
+        let track = is_due.then_some(Change::Track(self.tuple));
+        track.into_iter().chain((is_due && self.is_shifted).then_some(Change::Shift(self.tuple)))
+    }
+
+    /// The connection leaves inspection.
+    pub fn depart(&mut self, why: Departure, outcome: &mut Outcome) {
+        self.departed = Some(why);
+        outcome.events.push(Event::Departed(why));
+    }
+
+    /// Both FINs have come, or an RST in its place.
+    pub(super) fn end(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.dialogue.end(ports, outcome);
+            outcome.events.push(Event::Ended);
+        }
+    }
+}

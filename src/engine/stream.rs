@@ -1,0 +1,246 @@
+//! One direction of a control connection: what its sender has sent, what its receiver has acknowledged, and what
+//! was edited in between. Positions are the sender's unless they are called the receiver's.
+
+use serde::{Deserialize, Serialize};
+
+use super::edits::Edits;
+use super::history::History;
+use super::lines::Unfinished;
+use super::opening::Promise;
+use super::position::{self, Translate};
+
+/// How often a segment that lies ahead comes before it is taken for the next. Whoever has lost what lies before
+/// sends that again (RFC 6298, section 5.4), not the same segment: a tail loss probe (RFC 8985) once, and the
+/// network may double it.
+const PROOF_OF_GAP: u8 = 4;
+
+/// How far ahead a segment may lie after the daemon was away.
+const AFTER_ABSENCE: u64 = 1 << 30;
+
+/// Where a segment lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// All of it was seen before.
+    Old,
+    /// It goes on where the stream stands.
+    Next,
+    /// Bytes before it are missing.
+    Ahead,
+    /// Out of the receiver's window: nothing can be learnt from it (RFC 9293, section 3.10.7.4).
+    Outside,
+}
+
+/// One direction of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Where it begins, behind the SYN.
+    first: u64,
+    /// The first position that was not seen yet.
+    pub next: u64,
+    /// The first position that the receiver has not acknowledged.
+    acknowledged: u64,
+    /// The largest window that the receiver has offered, in bytes.
+    window: u64,
+    /// The receiver's window scale.
+    scale: u8,
+    /// What was changed.
+    pub edits: Edits,
+    /// The line that has not come to its end.
+    pub line: Unfinished,
+    /// What was seen lately.
+    #[serde(skip)]
+    pub history: History,
+    /// FIN was seen.
+    pub finished: bool,
+    /// The daemon was away, and nothing has come since: what comes may have passed before, or lie far ahead.
+    pub was_unattended: bool,
+    /// Where the last segment that lay ahead lies, and how often it has come in a row.
+    ahead: Option<(u64, u8)>,
+}
+
+impl Stream {
+    /// A stream whose sender starts with this initial sequence number; SYN takes one.
+    pub fn new(initial: u32) -> Self {
+        let first = position::first(initial) + 1;
+        Self { first, next: first, acknowledged: first, window: u64::from(u16::MAX), ..Self::default() }
+    }
+
+    /// Whether nothing has come yet.
+    pub fn is_fresh(&self) -> bool {
+        self.next == self.first
+    }
+
+    /// The receiver's window scale, from its SYN.
+    pub fn set_scale(&mut self, scale: u8) {
+        self.scale = scale;
+    }
+
+    /// Whether one that comes from a file holds together, so that counting with its positions can't overflow.
+    pub fn is_sound(&self) -> bool {
+        const HIGHEST: u64 = 1 << 62;
+        let positions = [self.first, self.acknowledged, self.next];
+        self.first >= position::first(0)
+            && positions.is_sorted()
+            && self.next < HIGHEST
+            && self.scale <= 14
+            && self.window <= u64::from(u16::MAX) << 14
+            && self.edits.is_sound(self.first, self.next)
+            && self.line.is_sound(HIGHEST)
+    }
+
+    /// Where a segment of `length` bytes at `position` lies.
+    pub fn place(&self, position: u64, length: u64) -> Place {
+        let end = position + length;
+        let reach = if self.was_unattended { self.window.max(AFTER_ABSENCE) } else { self.window };
+        if position > self.next + reach || end + self.window < self.next {
+            Place::Outside
+        } else if position > self.next {
+            Place::Ahead
+        } else if end <= self.next {
+            Place::Old
+        } else {
+            Place::Next
+        }
+    }
+
+    /// The receiver's position behind the last byte that went out.
+    pub fn sent(&self) -> u64 {
+        self.edits.forward(self.next)
+    }
+
+    /// Takes an acknowledgment of the receiver, and the window beside it. Returns whether it names bytes that
+    /// never came by here, though they may have been sent.
+    pub fn acknowledge(&mut self, receivers: u64, window: u16) -> bool {
+        let limit = if self.was_unattended { AFTER_ABSENCE } else { self.window };
+        let limit = limit.max(u64::from(u16::MAX));
+        let unseen = receivers > self.sent();
+        if receivers > self.sent() + limit {
+            return false;
+        }
+        self.window = self.window.max(u64::from(window) << self.scale);
+        if !unseen {
+            let position = self.edits.backward(receivers);
+            self.acknowledged = self.acknowledged.max(position);
+            let is_open = self.line.promise.is_some();
+            self.edits.fold(self.acknowledged, is_open);
+            self.history.forget_before(self.acknowledged);
+        }
+        unseen
+    }
+
+    /// A segment at `position` lies ahead. Returns whether it has come so often that what lies before it must
+    /// have passed unseen: while the daemon was away, or between a flush of the firewall and its repair.
+    pub fn misses_nothing_before(&mut self, position: u64) -> bool {
+        let count = match self.ahead {
+            Some((last, count)) if last == position => count.saturating_add(1),
+            _ => 1,
+        };
+        self.ahead = Some((position, count));
+        count >= PROOF_OF_GAP && self.edits.is_untouched()
+    }
+
+    /// Something comes that goes on where the stream stands. Returns whether it may be a retransmission of what
+    /// passed while the daemon was away: that must not be edited. If it comes once more, its sender has waited for
+    /// an acknowledgment in vain; only one that was lost on its way from here can have been given, or one out of
+    /// order. Then the line is damaged: nobody but the receiver knows what it has.
+    pub fn goes_on(&mut self) -> bool {
+        self.ahead = None;
+        std::mem::replace(&mut self.was_unattended, false)
+    }
+
+    /// Takes all edits back. Returns the promise that a cut line was waiting with.
+    pub fn undo_edits(&mut self) -> Option<Promise> {
+        self.edits = Edits::default();
+        self.line.promise.take()
+    }
+
+    /// Goes on at `position`: what lies before it passed unseen.
+    pub fn resume_at(&mut self, position: u64) {
+        self.next = self.next.max(position);
+        self.was_unattended = false;
+        self.ahead = None;
+        self.line.behead();
+    }
+
+    /// Whether these bytes, all or partly seen before, may pass: they say what they said before, or nobody reads
+    /// them any more. A keepalive may carry one byte of garbage before the stream's end (RFC 1122, section
+    /// 4.2.3.6); where bare acknowledgments pass unseen (`loose`), it can't be told whether that byte was
+    /// acknowledged.
+    pub fn agrees(&self, position: u64, data: &[u8], loose: bool) -> bool {
+        let end = position + data.len() as u64;
+        end <= self.acknowledged
+            || !self.history.contradicts(position, data)
+            || loose && data.len() == 1 && end == self.next
+    }
+}
+
+impl Translate for Stream {
+    fn left_edge(&self, edge: u32) -> u32 {
+        position::sequence_of(self.edits.backward_up(position::unwrap(edge, self.sent())))
+    }
+
+    fn right_edge(&self, edge: u32) -> u32 {
+        position::sequence_of(self.edits.backward(position::unwrap(edge, self.sent())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream() -> Stream {
+        let mut stream = Stream::new(999);
+        stream.next += 100;
+        stream
+    }
+
+    #[test]
+    fn segments_are_told_apart_by_their_place() {
+        let stream = stream();
+        let next = stream.next;
+        assert_eq!(stream.place(next, 10), Place::Next);
+        assert_eq!(stream.place(next - 10, 11), Place::Next);
+        assert_eq!(stream.place(next - 10, 10), Place::Old);
+        assert_eq!(stream.place(next, 0), Place::Old);
+        assert_eq!(stream.place(next + 1, 1), Place::Ahead);
+        assert_eq!(stream.place(next + 70_000, 1), Place::Outside);
+        assert_eq!(stream.place(next - 70_000, 1), Place::Outside);
+    }
+
+    #[test]
+    fn acknowledgments_of_what_was_not_seen_are_noticed() {
+        let mut stream = stream();
+        let next = stream.next;
+        assert!(!stream.acknowledge(next, 100));
+        assert_eq!(stream.acknowledged, next);
+        assert!(stream.acknowledge(next + 1000, 100));
+        assert_eq!(stream.acknowledged, next, "nothing is learnt from it yet");
+        assert!(!stream.acknowledge(next + 1_000_000, 100), "too far off to be true");
+    }
+
+    #[test]
+    fn a_gap_is_proven_by_the_segment_behind_it_that_comes_again_and_again() {
+        let mut stream = stream();
+        let next = stream.next;
+        for round in 1..=PROOF_OF_GAP {
+            for position in [next + 10, next + 20, next + 30] {
+                assert!(!stream.misses_nothing_before(position), "a flight that lost its head, {round}");
+            }
+        }
+        let proofs: Vec<_> = (0..PROOF_OF_GAP).map(|_| stream.misses_nothing_before(next + 20)).collect();
+        assert_eq!(proofs, [false, false, false, true]);
+    }
+
+    #[test]
+    fn a_keepalive_with_garbage_passes() {
+        let mut stream = stream();
+        let next = stream.next;
+        stream.history.record(next - 3, b"x\r\n");
+        assert!(stream.agrees(next - 3, b"x\r\n", false));
+        assert!(!stream.agrees(next - 1, b"\0", false));
+        assert!(stream.agrees(next - 1, b"\0", true));
+        assert!(!stream.agrees(next - 2, b"\0", true));
+        stream.acknowledge(next, 100);
+        assert!(stream.agrees(next - 1, b"\0", false));
+    }
+}

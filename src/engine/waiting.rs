@@ -1,0 +1,195 @@
+//! The commands of a session that wait for their final replies, in order.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::ftp::command::Verb;
+use super::pinhole::Pinhole;
+
+/// How many commands may wait for their replies, where commands in a row that concern no firewall count as one. lftp
+/// sends a few dozen ahead; a session that goes beyond the bound opens no more pinholes.
+const MAX_OUTSTANDING: usize = 256;
+
+/// A command that waits for its final reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outstanding {
+    /// The connection itself, which is answered by the greeting.
+    Greeting,
+    /// USER, PASS, ACCT.
+    Login,
+    /// REIN.
+    Reinitialize,
+    /// AUTH.
+    Auth,
+    /// PORT or EPRT, with the pinhole that a 200 opens.
+    Active(Option<Pinhole>),
+    /// PASV.
+    Passive,
+    /// EPSV.
+    ExtendedPassive,
+    /// RETR, STOR, LIST and the like.
+    Transfer,
+    /// ABOR.
+    Abort,
+    /// An empty line, which some servers pass over and others call a syntax error.
+    Blank,
+    /// So many others in a row.
+    Others(u32),
+}
+
+impl From<Verb> for Outstanding {
+    fn from(verb: Verb) -> Self {
+        match verb {
+            Verb::Port | Verb::Eprt => Self::Active(None),
+            Verb::Pasv => Self::Passive,
+            Verb::Epsv => Self::ExtendedPassive,
+            Verb::Login => Self::Login,
+            Verb::Reinitialize => Self::Reinitialize,
+            Verb::Auth => Self::Auth,
+            Verb::Transfer => Self::Transfer,
+            Verb::Abort => Self::Abort,
+            Verb::Other | Verb::Unknown => Self::Others(1),
+        }
+    }
+}
+
+impl Outstanding {
+    /// Whether servers are known to leave this command without a final reply of its own, and a reply with this
+    /// code is none to it: an aborted transfer and its ABOR get one or two between them.
+    fn may_stay_unanswered(self, code: u16) -> bool {
+        match self {
+            Self::Transfer | Self::Abort => matches!(code, 200 | 227 | 229 | 230),
+            Self::Blank => !matches!(code, 500..=503),
+            _ => false,
+        }
+    }
+}
+
+/// All of them. A connection begins with its greeting due.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting(VecDeque<Outstanding>);
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self(VecDeque::from([Outstanding::Greeting]))
+    }
+}
+
+impl Waiting {
+    /// Whether one more such command can be remembered.
+    pub fn has_room_for(&self, command: Outstanding) -> bool {
+        let joins =
+            matches!((self.0.back(), command), (Some(Outstanding::Others(_)), Outstanding::Others(_)));
+        joins || self.0.len() < MAX_OUTSTANDING
+    }
+
+    /// One more waits. Without room for it, replies can no longer be told apart.
+    pub fn push(&mut self, command: Outstanding) {
+        let has_room = self.has_room_for(command);
+        match (self.0.back_mut(), command) {
+            (Some(Outstanding::Others(count)), Outstanding::Others(more)) => {
+                *count = count.saturating_add(more);
+            }
+            _ if has_room => self.0.push_back(command),
+            _ => {}
+        }
+    }
+
+    /// The next to be answered.
+    pub fn next(&self) -> Option<Outstanding> {
+        self.0.front().copied()
+    }
+
+    /// The command that a final reply with this code answers.
+    pub fn answered(&mut self, code: u16) -> Option<Outstanding> {
+        let skipped = self.unanswered_before(code);
+        self.0.drain(..skipped);
+        match self.0.front_mut() {
+            Some(Outstanding::Others(count)) if *count > 1 => {
+                *count -= 1;
+                Some(Outstanding::Others(1))
+            }
+            _ => self.0.pop_front(),
+        }
+    }
+
+    /// How many commands at the front got no reply of their own, as this code shows: it fits a command behind
+    /// them and none of them.
+    fn unanswered_before(&self, code: u16) -> usize {
+        let skipped = self.0.iter().take_while(|one| one.may_stay_unanswered(code)).count();
+        if skipped < self.0.len() { skipped } else { 0 }
+    }
+
+    /// Whether a reply with this code would answer a PASV or EPSV.
+    pub fn awaits(&self, code: u16) -> bool {
+        let next = self.0.get(self.unanswered_before(code));
+        matches!((next, code), (Some(Outstanding::Passive), 227) | (Some(Outstanding::ExtendedPassive), 229))
+    }
+
+    /// The pinholes that PORT and EPRT commands have asked for.
+    pub fn asked(&self) -> impl Iterator<Item = Pinhole> {
+        self.0.iter().filter_map(|one| match one {
+            Outstanding::Active(pinhole) => *pinhole,
+            _ => None,
+        })
+    }
+
+    /// Their 200s open nothing. Returns what they would have opened.
+    pub fn withdraw_asked(&mut self) -> Vec<Pinhole> {
+        let asked = self.0.iter_mut().filter_map(|one| match one {
+            Outstanding::Active(pinhole) => pinhole.take(),
+            _ => None,
+        });
+        asked.collect()
+    }
+
+    /// None waits any more.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(commands: &[Outstanding]) -> Waiting {
+        let mut waiting = Waiting::default();
+        waiting.answered(220);
+        commands.iter().for_each(|&command| waiting.push(command));
+        waiting
+    }
+
+    #[test]
+    fn replies_answer_commands_in_order() {
+        use Outstanding::{Login, Others, Passive, Transfer};
+        let mut waiting = waiting(&[Login, Others(1), Others(1), Passive, Transfer]);
+        assert!(!waiting.awaits(227));
+        for (code, command) in
+            [(331, Login), (200, Others(1)), (200, Others(1)), (227, Passive), (226, Transfer)]
+        {
+            assert_eq!(waiting.answered(code), Some(command));
+        }
+        assert_eq!(waiting.answered(226), None);
+    }
+
+    #[test]
+    fn an_aborted_transfer_may_leave_a_command_without_reply() {
+        use Outstanding::{Abort, Passive, Transfer};
+        let mut waiting = waiting(&[Transfer, Abort, Passive]);
+        assert_eq!(waiting.answered(426), Some(Transfer));
+        assert!(waiting.awaits(227));
+        assert_eq!(waiting.answered(227), Some(Passive));
+    }
+
+    #[test]
+    fn commands_that_concern_no_firewall_take_no_room() {
+        let mut waiting = Waiting::default();
+        (0..100_000).for_each(|_| waiting.push(Outstanding::Others(1)));
+        assert_eq!(waiting.0.len(), 2);
+        (0..MAX_OUTSTANDING).for_each(|_| waiting.push(Outstanding::Transfer));
+        assert_eq!(waiting.0.len(), MAX_OUTSTANDING);
+        assert!(!waiting.has_room_for(Outstanding::Passive));
+    }
+}

@@ -1,0 +1,126 @@
+//! Looks a control connection up in conntrack: what its client sees, its mark, and whether it is still alive.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ftpalg::engine::control::{ClientView, ControlTuple};
+
+use super::netlink::{Attributes, Connection, Nest, Request, subsystem};
+
+const IPCTNL_MSG_CT_NEW: u8 = 0;
+const IPCTNL_MSG_CT_GET: u8 = 1;
+
+/// `CTA_*` (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
+const TUPLE_ORIG: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const PROTOINFO: u16 = 4;
+const MARK: u16 = 8;
+const TUPLE_IP: u16 = 1;
+const TUPLE_PROTO: u16 = 2;
+const IP_V4_SRC: u16 = 1;
+const IP_V4_DST: u16 = 2;
+const IP_V6_SRC: u16 = 3;
+const IP_V6_DST: u16 = 4;
+const PROTO_NUM: u16 = 1;
+const PROTO_SRC_PORT: u16 = 2;
+const PROTO_DST_PORT: u16 = 3;
+const PROTOINFO_TCP: u16 = 1;
+const PROTOINFO_TCP_STATE: u16 = 1;
+
+/// `TCP_CONNTRACK_TIME_WAIT` and `TCP_CONNTRACK_CLOSE` (nf_conntrack_tcp.h): both ends are through with it.
+const ENDED: [u8; 2] = [7, 8];
+
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+
+/// What conntrack knows of a control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    view: ClientView,
+    state: Option<u8>,
+}
+
+/// A socket to ask conntrack on (ctnetlink).
+pub struct ConnTrack {
+    connection: Connection,
+}
+
+impl ConnTrack {
+    /// Opens the socket.
+    pub fn open() -> io::Result<Self> {
+        Ok(ConnTrack { connection: Connection::open()? })
+    }
+
+    /// The client's view of a control connection; `None` if conntrack does not know it. It does from the moment its
+    /// first packet has left this host.
+    pub fn client_view(&mut self, tuple: &ControlTuple) -> io::Result<Option<ClientView>> {
+        Ok(self.entry(tuple)?.map(|entry| entry.view))
+    }
+
+    /// Whether a control connection is still there and neither closed nor reset.
+    pub fn is_live(&mut self, tuple: &ControlTuple) -> io::Result<bool> {
+        Ok(self.entry(tuple)?.is_some_and(|entry| entry.state.is_none_or(|state| !ENDED.contains(&state))))
+    }
+
+    /// Asks by the reply tuple, which is the server-facing one read from server to client.
+    fn entry(&mut self, tuple: &ControlTuple) -> io::Result<Option<Entry>> {
+        let mut entry = None;
+        let asked = self.connection.request(request(tuple), |message| {
+            if message.is(subsystem::CTNETLINK, IPCTNL_MSG_CT_NEW) {
+                entry = read(message.attributes());
+            }
+        });
+        match asked {
+            Ok(()) => Ok(entry),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn request(tuple: &ControlTuple) -> Request {
+    let (family, addresses) = match (tuple.server.ip(), tuple.client.ip()) {
+        (IpAddr::V4(server), IpAddr::V4(client)) => {
+            let nest = Nest::default().attribute(IP_V4_SRC, &server.octets());
+            (NFPROTO_IPV4, nest.attribute(IP_V4_DST, &client.octets()))
+        }
+        (server, client) => {
+            let nest = Nest::default().attribute(IP_V6_SRC, &v6(server).octets());
+            (NFPROTO_IPV6, nest.attribute(IP_V6_DST, &v6(client).octets()))
+        }
+    };
+    let ports = Nest::default()
+        .attribute(PROTO_NUM, &[libc::IPPROTO_TCP.to_le_bytes()[0]])
+        .attribute(PROTO_SRC_PORT, &tuple.server.port().to_be_bytes())
+        .attribute(PROTO_DST_PORT, &tuple.client.port().to_be_bytes());
+    let reply = Nest::default().nest(TUPLE_IP, &addresses).nest(TUPLE_PROTO, &ports);
+    Request::new(subsystem::CTNETLINK, IPCTNL_MSG_CT_GET, family, 0).nest(TUPLE_REPLY, &reply)
+}
+
+fn v6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
+fn read(attributes: Attributes<'_>) -> Option<Entry> {
+    let addresses = attributes.nest(TUPLE_ORIG)?.nest(TUPLE_IP)?;
+    let state = attributes.nest(PROTOINFO).and_then(|info| info.nest(PROTOINFO_TCP));
+    Some(Entry {
+        view: ClientView {
+            client: address(addresses, IP_V4_SRC, IP_V6_SRC)?,
+            dialled: address(addresses, IP_V4_DST, IP_V6_DST)?,
+            mark: attributes.be32(MARK).unwrap_or_default(),
+        },
+        state: state.and_then(|tcp| tcp.value(PROTOINFO_TCP_STATE)?.first().copied()),
+    })
+}
+
+fn address(attributes: Attributes<'_>, v4: u16, v6: u16) -> Option<IpAddr> {
+    if let Some(octets) = attributes.value(v4) {
+        return <[u8; 4]>::try_from(octets).ok().map(|octets| Ipv4Addr::from(octets).into());
+    }
+    let octets = <[u8; 16]>::try_from(attributes.value(v6)?).ok()?;
+    Some(Ipv6Addr::from(octets).into())
+}

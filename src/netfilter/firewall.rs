@@ -1,0 +1,324 @@
+//! The daemon's hold on nftables: its table, the queue rules in it, and the accept rules in the administrator's.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ftpalg::engine::control::ControlTuple;
+use ftpalg::engine::pinhole::Change;
+use nftnl::expr::Expression;
+use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
+use tracing::warn;
+
+use super::accept::{self, MissingChain};
+use super::element::{INET, MixedFamilies, TABLE};
+use super::netlink::{Connection, DUMP, Request, nft, subsystem};
+use super::ruleset::{self, Live, Replace};
+use super::sys::{NativeQueue, Nft, Queues, XtQueue};
+use super::transaction::{CommitError, Committer};
+use crate::config::{Config, WhenDown};
+
+/// `NFTA_*` (include/uapi/linux/netfilter/nf_tables.h).
+const TABLE_NAME: u16 = 1;
+const TABLE_HANDLE: u16 = 4;
+const RULE_TABLE: u16 = 1;
+const RULE_HANDLE: u16 = 3;
+const GEN_ID: u16 = 1;
+const OBJ_TABLE: u16 = 1;
+const OBJ_NAME: u16 = 2;
+const OBJ_TYPE: u16 = 3;
+const OBJ_DATA: u16 = 4;
+const COUNTER_PACKETS: u16 = 2;
+/// `NFT_OBJECT_COUNTER`.
+const OBJECT_COUNTER: u32 = 1;
+
+/// Why the firewall could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    #[error("no permission to use nftables: run as root or with CAP_NET_ADMIN")]
+    Permission,
+    #[error(
+        "no netlink socket to netfilter: {0}; the kernel needs CONFIG_NETFILTER_NETLINK and CONFIG_NF_TABLES"
+    )]
+    Open(#[source] io::Error),
+    #[error("the kernel did not take table inet ftpalg: {0}")]
+    Load(String),
+    #[error("the accept rules of accept-in could not be put in or taken out: {0}")]
+    Accept(String),
+    #[error(
+        "no way to queue packets: neither the queue expression ({native}) nor xtables' NFQUEUE target ({xt}); \
+         the kernel needs CONFIG_NFT_QUEUE, or CONFIG_NETFILTER_XT_TARGET_NFQUEUE with CONFIG_NFT_COMPAT"
+    )]
+    Queue { native: io::Error, xt: io::Error },
+    #[error("{what} could not be read from nftables: {error}")]
+    Read { what: &'static str, error: io::Error },
+    #[error("table inet ftpalg vanished while it was being set up")]
+    Vanished,
+    #[error(transparent)]
+    Family(#[from] MixedFamilies),
+}
+
+/// One of the table's named counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counter {
+    /// Its name in nft-rules/ftpalg.nft, which says what it counts.
+    pub name: String,
+    /// What it has counted since the table was first put in.
+    pub packets: u64,
+}
+
+/// By what the table is known to be the one that was put in, whole: handles are never given out twice.
+#[derive(Debug, PartialEq, Eq)]
+struct Fingerprint {
+    table: u64,
+    rules: Vec<u64>,
+}
+
+/// The table that no flush takes away (nft-rules/hold.nft).
+#[derive(Debug)]
+enum Hold {
+    /// Not tried yet.
+    Untried,
+    /// It is in, for packets with this mark.
+    With(u32),
+    /// The kernel, or libnftables, does not know tables that have an owner.
+    Without,
+}
+
+/// The hold on nftables. One per process, shared by the workers behind a lock. Its sockets are open for as long as it
+/// lives, because closing one stalls other transactions for milliseconds.
+pub struct Firewall {
+    config: Config,
+    nft: Nft,
+    committer: Committer,
+    hold: Hold,
+    fingerprint: Option<Fingerprint>,
+    /// The ruleset's generation that was last seen to leave everything as it should be.
+    verified: Arc<AtomicU32>,
+}
+
+impl Firewall {
+    /// Opens the sockets. Nothing is changed yet.
+    pub fn open(config: &Config) -> Result<Self, FirewallError> {
+        // libnftables ends the process where this fails, so this comes first.
+        let mut connection = Connection::open().map_err(FirewallError::Open)?;
+        generation(&mut connection).map_err(|error| match error.raw_os_error() {
+            Some(libc::EPERM) => FirewallError::Permission,
+            _ => FirewallError::Open(error),
+        })?;
+        Ok(Firewall {
+            config: config.clone(),
+            nft: Nft::new().map_err(FirewallError::Open)?,
+            committer: Committer::new(connection),
+            hold: Hold::Untried,
+            fingerprint: None,
+            verified: Arc::default(),
+        })
+    }
+
+    /// Takes another configuration; [`Firewall::install`] and [`Firewall::divert`] bring it into force.
+    pub fn configure(&mut self, config: &Config) {
+        self.config = config.clone();
+    }
+
+    /// Puts the table and the accept rules in, with everything that live sessions need, in place of whatever an
+    /// earlier daemon left. Nothing is queued before [`Firewall::divert`]. Returns the `accept-in` entries whose
+    /// chains do not exist: to be told, but they may come later ([`Firewall::intact`] will notice).
+    pub fn install(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
+        self.hold(live.shifted);
+        let rules = ruleset::installation(&self.config, Replace::Rules, live)?;
+        if self.nft.run(&rules).is_err() {
+            let table = ruleset::installation(&self.config, Replace::Table, live)?;
+            self.nft.run(&table).map_err(FirewallError::Load)?;
+        }
+        self.committer.probe();
+        let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
+        self.nft.run(&plan.commands).map_err(FirewallError::Accept)?;
+        self.remember()?;
+        Ok(plan.missing)
+    }
+
+    /// Puts in the table that outlives a flush, or one with the configuration's mark in its place.
+    fn hold(&mut self, shifted: &[ControlTuple]) {
+        let mark = self.config.mark;
+        let before = match self.hold {
+            Hold::With(current) if current == mark => return,
+            Hold::Without => return,
+            Hold::With(_) => ruleset::HOLD_REMOVAL,
+            Hold::Untried => "",
+        };
+        let text = format!("{before}{}{}", ruleset::hold(&self.config), ruleset::held(shifted));
+        self.hold = match self.nft.run(&text) {
+            Ok(()) => Hold::With(mark),
+            Err(error) => {
+                warn!(
+                    "a firewall reload may corrupt FTP sessions whose text was changed: this kernel has no tables with \
+                     an owner ({error})"
+                );
+                Hold::Without
+            }
+        };
+    }
+
+    /// The mark that a translated packet must bear; none where a flush can't be outlived.
+    pub fn translated_mark(&self) -> Option<u32> {
+        match self.hold {
+            Hold::With(mark) => Some(mark),
+            Hold::Untried | Hold::Without => None,
+        }
+    }
+
+    /// Fills the chains that queue; a program must listen to every queue by now.
+    pub fn divert(&mut self) -> Result<(), FirewallError> {
+        let bypass = self.config.when_down == WhenDown::Pass;
+        let queues = Queues { first: self.config.queue, total: self.config.workers.max(1), bypass };
+        let strict = Queues { bypass: false, ..queues };
+        if let Err(native) = self.fill_divert(&NativeQueue(queues), &NativeQueue(strict)) {
+            let xt = self.fill_divert(&XtQueue(queues), &XtQueue(strict));
+            xt.map_err(|xt| FirewallError::Queue { native, xt })?;
+        }
+        self.remember()
+    }
+
+    /// Replaces what stands in `divert` and `divert_shifted`, both in one transaction.
+    fn fill_divert(&mut self, divert: &impl Expression, shifted: &impl Expression) -> io::Result<()> {
+        let table = Table::new(TABLE, ProtoFamily::Inet);
+        let divert_chain = Chain::new(c"divert", &table);
+        let shifted_chain = Chain::new(c"divert_shifted", &table);
+        let mut batch = Batch::new();
+        // Deleting a rule without saying which empties the chain.
+        batch.add(&Rule::new(&divert_chain), MsgType::Del);
+        batch.add(&Rule::new(&shifted_chain), MsgType::Del);
+        let mut rule = Rule::new(&divert_chain);
+        rule.add_expr(divert);
+        batch.add(&rule, MsgType::Add);
+        let mut rule = Rule::new(&shifted_chain);
+        rule.add_expr(shifted);
+        batch.add(&rule, MsgType::Add);
+        self.committer.send_batch(batch)
+    }
+
+    /// Carries out what the engine asks for, in one transaction that the kernel has acknowledged when this returns.
+    pub fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {
+        self.committer.commit(changes)
+    }
+
+    /// Whether everything that was put in is still there, whole and unchanged. A chain of `accept-in` that does not
+    /// exist is no loss; one that appears without its rule is.
+    pub fn intact(&mut self) -> bool {
+        self.check_intact().unwrap_or(false)
+    }
+
+    fn check_intact(&mut self) -> io::Result<bool> {
+        let connection = self.committer.connection();
+        let current = generation(connection)?;
+        if current == self.verified.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let intact = self.fingerprint.is_some()
+            && fingerprint(connection)? == self.fingerprint
+            && accept::intact(connection, &self.config)?;
+        if intact {
+            self.verified.store(current, Ordering::Relaxed);
+        }
+        Ok(intact)
+    }
+
+    /// Puts everything back: [`Firewall::install`] and [`Firewall::divert`]. In between nothing passes, whatever
+    /// `when-down` says: the daemon is there, and would not see it.
+    pub fn repair(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
+        let when_down = std::mem::replace(&mut self.config.when_down, WhenDown::Drop);
+        let installed = self.install(live);
+        self.config.when_down = when_down;
+        let missing = installed?;
+        self.divert()?;
+        Ok(missing)
+    }
+
+    /// Takes everything out. While shifted connections live, a table stays that drops their packets, because nothing
+    /// will translate them.
+    pub fn remove(&mut self, shifted: &[ControlTuple]) -> Result<(), FirewallError> {
+        self.fingerprint = None;
+        if let Hold::With(_) = std::mem::replace(&mut self.hold, Hold::Untried) {
+            self.nft.run(ruleset::HOLD_REMOVAL).map_err(FirewallError::Load)?;
+        }
+        let rules = accept::removal(self.committer.connection()).map_err(reading("rules"))?;
+        let accept = self.nft.run(&rules).map_err(FirewallError::Accept);
+        self.nft.run(&ruleset::removal(shifted)?).map_err(FirewallError::Load)?;
+        accept
+    }
+
+    /// The table's counters.
+    pub fn counters(&mut self) -> Result<Vec<Counter>, FirewallError> {
+        let request = Request::new(subsystem::NFTABLES, nft::GETOBJ, INET, DUMP)
+            .string(OBJ_TABLE, "ftpalg")
+            .attribute(OBJ_TYPE, &OBJECT_COUNTER.to_be_bytes());
+        let counters = self.committer.connection().dump(&request, |message| {
+            let attributes = message.attributes();
+            message.is(subsystem::NFTABLES, nft::NEWOBJ).then_some(())?;
+            Some(Counter {
+                name: attributes.string(OBJ_NAME)?,
+                packets: attributes.nest(OBJ_DATA)?.be64(COUNTER_PACKETS)?,
+            })
+        });
+        counters.map_err(reading("counters"))
+    }
+
+    /// For [`super::watch::Watch`]: whose changes are this one's own, and which are known to have done no harm.
+    pub(super) fn own_changes(&mut self) -> (u32, Arc<AtomicU32>) {
+        (self.committer.connection().port_id(), Arc::clone(&self.verified))
+    }
+
+    /// Remembers what is there now as what is to stay.
+    fn remember(&mut self) -> Result<(), FirewallError> {
+        let connection = self.committer.connection();
+        let current = generation(connection).map_err(reading("generation"))?;
+        let fingerprint = fingerprint(connection).map_err(reading("rules"))?;
+        self.fingerprint = Some(fingerprint.ok_or(FirewallError::Vanished)?);
+        // A chain may have come while the accept rules were put in: that generation is not one to be content with.
+        if accept::intact(connection, &self.config).map_err(reading("rules"))? {
+            self.verified.store(current, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+fn reading(what: &'static str) -> impl Fn(io::Error) -> FirewallError {
+    move |error| match error.raw_os_error() {
+        Some(libc::EPERM) => FirewallError::Permission,
+        _ => FirewallError::Read { what, error },
+    }
+}
+
+/// The ruleset's generation, which every transaction in this network namespace raises by one.
+fn generation(connection: &mut Connection) -> io::Result<u32> {
+    let mut id = None;
+    connection.request(Request::new(subsystem::NFTABLES, nft::GETGEN, 0, 0), |message| {
+        if message.is(subsystem::NFTABLES, nft::NEWGEN) {
+            id = message.attributes().be32(GEN_ID);
+        }
+    })?;
+    id.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The fingerprint of the table as it is; `None` if there is none.
+fn fingerprint(connection: &mut Connection) -> io::Result<Option<Fingerprint>> {
+    let name = "ftpalg";
+    let mut table = None;
+    let request = Request::new(subsystem::NFTABLES, nft::GETTABLE, INET, 0).string(TABLE_NAME, name);
+    let found = connection.request(request, |message| {
+        if message.is(subsystem::NFTABLES, nft::NEWTABLE) {
+            table = message.attributes().be64(TABLE_HANDLE);
+        }
+    });
+    match found {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+        other => other?,
+    }
+    let request = Request::new(subsystem::NFTABLES, nft::GETRULE, INET, DUMP).string(RULE_TABLE, name);
+    let rules = connection.dump(&request, |message| {
+        let rule = message.is(subsystem::NFTABLES, nft::NEWRULE);
+        rule.then(|| message.attributes().be64(RULE_HANDLE))?
+    })?;
+    Ok(table.map(|table| Fingerprint { table, rules }))
+}

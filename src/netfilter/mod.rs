@@ -1,0 +1,25 @@
+//! nftables, conntrack and the rules that queue: everything that the daemon asks of the kernel besides packets.
+//!
+//! [`Firewall`] holds the table (nft-rules/ftpalg.nft) and carries out the engine's
+//! [changes](ftpalg::engine::pinhole::Change); [`Watch`] tells when somebody else touched the ruleset; [`ConnTrack`]
+//! finds the client's view of a control connection; [`kernel`] tells what is missing.
+
+mod accept;
+pub mod conntrack;
+mod element;
+mod firewall;
+pub mod kernel;
+mod netlink;
+pub mod ruleset;
+mod sys;
+mod transaction;
+mod watch;
+
+pub use accept::MissingChain;
+pub use conntrack::ConnTrack;
+pub use firewall::{Firewall, FirewallError};
+pub use ruleset::Live;
+pub use watch::{Foreign, Watch};
+
+#[cfg(test)]
+mod tests;

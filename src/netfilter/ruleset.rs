@@ -1,0 +1,148 @@
+//! The text of the table, in nft's language: nft-rules/ftpalg.nft with the configuration's numbers in front of it and
+//! the elements of live sessions behind.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use ftpalg::engine::control::ControlTuple;
+use ftpalg::engine::pinhole::{Pinhole, PinholeKey};
+
+use super::element::{Element, MixedFamilies, Set};
+use crate::config::{Config, WhenDown};
+
+/// The names of the daemon's own tables.
+pub const OWN_TABLES: [&str; 2] = ["ftpalg", "ftpalg_hold"];
+
+const TABLE: &str = include_str!("../../nft-rules/ftpalg.nft");
+const GUARD: &str = include_str!("../../nft-rules/guard.nft");
+const HOLD: &str = include_str!("../../nft-rules/hold.nft");
+
+/// What the kernel is to hold from the first moment on, because sessions are alive already.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Live<'a> {
+    /// The control connections.
+    pub sessions: &'a [ControlTuple],
+    /// Those of them that are shifted.
+    pub shifted: &'a [ControlTuple],
+    /// The open pinholes.
+    pub pinholes: &'a [Pinhole],
+    /// Pinholes that may open at any moment, and how long that is awaited.
+    pub expected: &'a [(PinholeKey, Duration)],
+}
+
+impl Live<'_> {
+    fn commands(&self) -> Result<String, MixedFamilies> {
+        let mut text = String::new();
+        for tuple in self.sessions {
+            text += &Element::control(Set::Control, tuple)?.command();
+        }
+        for tuple in self.shifted {
+            text += &Element::control(Set::Shifted, tuple)?.command();
+        }
+        for pinhole in self.pinholes {
+            for element in Element::open(pinhole)? {
+                text += &element.command();
+            }
+        }
+        for (key, timeout) in self.expected {
+            text += &Element::pinhole(Set::Pending, key, *timeout)?.command();
+        }
+        Ok(text)
+    }
+}
+
+/// The table as a running daemon would have it, for people to read.
+pub fn text(config: &Config) -> String {
+    let queues = match config.workers {
+        0 | 1 => config.queue.to_string(),
+        workers => format!("{}-{}", config.queue, config.queue.saturating_add(workers - 1)),
+    };
+    let bypass = if config.when_down == WhenDown::Pass { "flags bypass " } else { "" };
+    format!(
+        "{}\n{TABLE}\n\
+         # What the daemon puts into the two chains while it runs.\n\
+         flush chain inet ftpalg divert\n\
+         flush chain inet ftpalg divert_shifted\n\
+         add rule inet ftpalg divert queue {bypass}to {queues}\n\
+         add rule inet ftpalg divert_shifted queue to {queues}\n",
+        definitions("define", config)
+    )
+}
+
+/// How a table that is there already makes way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    /// Its rules are replaced, its sets and counters stay: what the packet path has put into `control_new` and `used`
+    /// outlives a restart of the daemon.
+    Rules,
+    /// It goes, for it has sets or chains that are not those of this version.
+    Table,
+}
+
+/// The transaction that puts the table in, with nothing queued yet: until the daemon listens, shifted packets are
+/// dropped and the others fare as when it is down.
+pub fn installation(config: &Config, replace: Replace, live: Live<'_>) -> Result<String, MixedFamilies> {
+    let verb = match replace {
+        Replace::Rules => "flush",
+        Replace::Table => "delete",
+    };
+    // The context that runs this may have run it before.
+    let mut text = definitions("redefine", config);
+    text += "add table inet ftpalg\n";
+    text += verb;
+    text += " table inet ftpalg\n";
+    text += TABLE;
+    text += "\nflush set inet ftpalg control_ports\n";
+    text += "add element inet ftpalg control_ports $control_ports\n";
+    for set in Set::RESTORED {
+        let kind = if set.is_map() { "map" } else { "set" };
+        for name in set.names() {
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "flush {kind} inet ftpalg {}", name.to_string_lossy());
+        }
+    }
+    if config.when_down == WhenDown::Drop {
+        text += "add rule inet ftpalg divert drop\n";
+    }
+    text += &live.commands()?;
+    Ok(text)
+}
+
+/// The table that outlives a flush, as its owner puts it in.
+pub fn hold(config: &Config) -> String {
+    definitions("redefine", config) + HOLD
+}
+
+/// Takes that table out; only its owner can.
+pub const HOLD_REMOVAL: &str = "delete table inet ftpalg_hold\n";
+
+/// What is to be held up from the beginning, because a daemon before this one has translated it.
+pub fn held(shifted: &[ControlTuple]) -> String {
+    let commands = shifted.iter().map(|ControlTuple { server, client }| {
+        let set = if server.is_ipv4() { "held4" } else { "held6" };
+        let (here, there) = (server.ip(), client.ip());
+        let (port, other) = (server.port(), client.port());
+        format!("add element inet ftpalg_hold {set} {{ {here} . {port} . {there} . {other} }}\n")
+    });
+    commands.collect()
+}
+
+/// The transaction that takes the table out. While shifted connections live, a table stays that lets none of their
+/// packets pass.
+pub fn removal(shifted: &[ControlTuple]) -> Result<String, MixedFamilies> {
+    let mut text = String::from("add table inet ftpalg\ndelete table inet ftpalg\n");
+    if !shifted.is_empty() {
+        text += GUARD;
+        text += &Live { shifted, ..Live::default() }.commands()?;
+    }
+    Ok(text)
+}
+
+fn definitions(verb: &str, config: &Config) -> String {
+    let ports: Vec<String> = config.control_ports.iter().map(ToString::to_string).collect();
+    format!(
+        "{verb} control_ports = {{ {} }}\n{verb} pinhole_mark = {:#010x}\n",
+        ports.join(", "),
+        config.mark
+    )
+}

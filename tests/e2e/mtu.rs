@@ -1,0 +1,54 @@
+//! Paths that take less than 1500 bytes.
+
+use anyhow::Result;
+
+use crate::harness::{Alg, Client, Mode, Plan, STANDARD, ServerKind, Setup, Topology};
+
+fn files_arrive(topology: Topology, client: u16, server: u16) -> Result<()> {
+    let net = Setup::new(topology).mtu(client, server).build()?;
+    let program = net.serve(ServerKind::Vsftpd)?;
+    net.session(Client::Curl, Mode::Port, &program, &STANDARD)?;
+    net.session(Client::Tnftp, Mode::Eprt, &program, &STANDARD)?;
+    net.session(Client::Lftp, Mode::Pasv, &program, &STANDARD)?;
+    net.session(Client::Ftplib, Mode::Epsv, &program, &STANDARD)?;
+    net.finish()
+}
+
+/// Control segments as long as the path allows, with commands in them that grow.
+fn full_segments_grow(client: u16, server: u16) -> Result<()> {
+    if Alg::under_test() == Alg::Kernel {
+        return Ok(()); // it takes no notice of a PORT behind other commands in a segment
+    }
+    let net = Setup::new(Topology::Masquerade).plan(Plan::ShortInside).mtu(client, server).build()?;
+    let program = net.serve(ServerKind::Vsftpd)?;
+    for mode in ["PORT", "EPRT"] {
+        net.scenario("full_segments", mode, &program, "nodelay")?;
+    }
+    net.finish()
+}
+
+#[test]
+fn a_path_of_1280_bytes() -> Result<()> {
+    files_arrive(Topology::Masquerade, 1280, 1280)?;
+    files_arrive(Topology::Dnat, 1280, 1280)?;
+    full_segments_grow(1280, 1280)
+}
+
+#[test]
+fn a_far_side_smaller_than_the_near_one() -> Result<()> {
+    files_arrive(Topology::Masquerade, 1500, 1280)?;
+    files_arrive(Topology::Dnat, 1500, 1280)?;
+    full_segments_grow(1500, 1280)
+}
+
+#[test]
+fn a_near_side_smaller_than_the_far_one() -> Result<()> {
+    files_arrive(Topology::Masquerade, 1280, 1500)?;
+    files_arrive(Topology::Dnat, 1280, 1500)?;
+    full_segments_grow(1280, 1500)
+}
+
+#[test]
+fn full_segments_grow_where_every_link_takes_1500_bytes() -> Result<()> {
+    full_segments_grow(1500, 1500)
+}

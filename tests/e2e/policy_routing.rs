@@ -1,0 +1,58 @@
+//! Data goes where control goes, also where a mark on the control connection decides that.
+
+use anyhow::{Result, ensure};
+use netlab::Tunnel;
+
+use crate::harness::{Alg, Client, Mode, Plan, STANDARD, ServerKind, Setup, Topology};
+
+fn all_in_the_tunnel(plan: Plan, tunnel: Tunnel) -> Result<()> {
+    let net = Setup::new(Topology::Tunnel).plan(plan).tunnel(tunnel).build()?;
+    let server = net.serve(ServerKind::Vsftpd)?;
+    let (_, bare) = &net.layout.links[1];
+    let capture = net.router().capture(&bare.a, "", &net.lab.dir().join("bare.pcap"))?;
+    for (client, mode) in [
+        (Client::Tnftp, Mode::Port),
+        (Client::Curl, Mode::Eprt),
+        (Client::Ftplib, Mode::Pasv),
+        (Client::Lftp, Mode::Epsv),
+    ] {
+        net.tabled_session(client, mode, &server, &STANDARD)?;
+    }
+    let captured = capture.stop()?;
+    let beside = captured.packets("tcp")?;
+    ensure!(beside.is_empty(), "{} packets beside the tunnel, the first: {}", beside.len(), beside[0]);
+    // Four sessions move 6 MiB each.
+    let inside = captured.packets(match tunnel {
+        Tunnel::Vxlan => "udp port 4789",
+        Tunnel::Ipip => "ip proto 4",
+        Tunnel::Gre => "ip proto 47",
+    })?;
+    let inside = inside.len();
+    ensure!(inside > 1000, "only {inside} packets in the tunnel");
+    net.finish()
+}
+
+#[test]
+fn data_follows_a_marked_control_connection_into_the_tunnel() -> Result<()> {
+    all_in_the_tunnel(Plan::ShortInside, Tunnel::Vxlan)?;
+    all_in_the_tunnel(Plan::LongInside, Tunnel::Vxlan)
+}
+
+#[test]
+#[ignore = "needs Debian's kernel: run by scripts/test-in-vm"]
+fn data_follows_a_marked_control_connection_into_an_ipip_tunnel() -> Result<()> {
+    all_in_the_tunnel(Plan::ShortInside, Tunnel::Ipip)
+}
+
+#[test]
+#[ignore = "needs Debian's kernel: run by scripts/test-in-vm"]
+fn data_follows_a_marked_control_connection_into_a_gre_tunnel() -> Result<()> {
+    all_in_the_tunnel(Plan::LongInside, Tunnel::Gre)
+}
+
+#[test]
+fn the_tunnel_needs_an_alg() -> Result<()> {
+    let net = Setup::new(Topology::Tunnel).alg(Alg::None).build()?;
+    net.transfers_nothing(&Mode::ALL, &net.serve(ServerKind::Vsftpd)?)?;
+    net.finish()
+}

@@ -1,0 +1,293 @@
+//! For any conversation, any segmentation, any disorder and any trouble of the daemon: each end reads what an editor
+//! of whole lines would have made, everything is acknowledged, and both ends close.
+
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+
+use crate::dice::Dice;
+use crate::end::{Config, End};
+use crate::reference::{self, Want};
+use crate::router::{Site, Trouble};
+use crate::world::{Disorder, World};
+
+/// A command and what answers it.
+#[derive(Clone)]
+struct Exchange {
+    command: Vec<u8>,
+    reply: Vec<u8>,
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "\"{}\" -> \"{}\"", self.command.escape_ascii(), self.reply.escape_ascii())
+    }
+}
+
+impl Exchange {
+    fn new(command: impl Into<Vec<u8>>, reply: impl Into<Vec<u8>>) -> Self {
+        Self { command: command.into(), reply: reply.into() }
+    }
+
+    fn opens_passive(&self) -> bool {
+        self.command.to_ascii_uppercase().starts_with(b"PASV") && self.reply.starts_with(b"227")
+    }
+}
+
+fn line_end() -> impl Strategy<Value = &'static str> {
+    prop_oneof![4 => Just("\r\n"), 1 => Just("\n")]
+}
+
+/// An address as clients write it, rightly or not.
+fn port_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        6 => (any::<u8>(), any::<u8>()).prop_map(|(p1, p2)| format!("10,0,0,2,{p1},{p2}")),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(p1, p2)| format!("203,0,113,1,{p1},{p2}")),
+        1 => (any::<u8>(), 4_u8..).prop_map(|(p1, h)| format!("10,0,0,{h},{p1},80")),
+        1 => "1[0-9,]{0,70}",
+        1 => Just("10,0,0,2,256,1".to_owned()),
+        1 => Just("10,0,0,2,20,1 x".to_owned()),
+    ]
+}
+
+fn asks_active() -> impl Strategy<Value = Vec<u8>> {
+    let port = ("PORT {1,3}|port |Port ", port_text(), " {0,2}", line_end())
+        .prop_map(|(verb, text, blanks, end)| format!("{verb}{text}{blanks}{end}").into_bytes());
+    let address = prop_oneof![3 => Just("10.0.0.2"), 1 => Just("10.0.0.1"), 1 => Just("203.0.113.1"), 1 => Just("10.0")];
+    let eprt =
+        (address, 1..=70_000_u32, prop_oneof![6 => Just("|"), 1 => Just("||"), 1 => Just("")], line_end())
+            .prop_map(|(address, port, last, end)| {
+                format!("EPRT |1|{address}|{port}{last}{end}").into_bytes()
+            });
+    prop_oneof![3 => port, 1 => eprt]
+}
+
+fn passive_reply() -> impl Strategy<Value = String> {
+    let address = prop_oneof![
+        6 => (any::<u8>(), any::<u8>()).prop_map(|(p1, p2)| format!("192,168,77,121,{p1},{p2}")),
+        1 => Just("203,0,113,9,30,1".to_owned()),
+        1 => Just("192,168,77,1,30,1".to_owned()),
+        1 => Just("192,168,77,121,300,1".to_owned()),
+    ];
+    let around = prop_oneof![
+        3 => Just(("Entering Passive Mode (", ").")),
+        1 => Just(("=", "")),
+        1 => Just(("", "")),
+    ];
+    (address, around).prop_map(|(text, (before, after))| format!("227 {before}{text}{after}\r\n"))
+}
+
+fn plain_reply() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => Just("200 fine\r\n".to_owned()),
+        2 => Just("500 what?\r\n".to_owned()),
+        1 => "250-[ -~]{0,40}\r\n 250 no end\r\n227 (1,2,3,4,5,6)\r\n250 end\r\n",
+        1 => "550 [ -~]{0,700}\r\n",
+    ]
+}
+
+fn exchange() -> impl Strategy<Value = Exchange> {
+    let plain = prop_oneof![
+        Just(&b"NOOP\r\n"[..]),
+        Just(&b"TYPE I\r\n"[..]),
+        Just(&b"\xff\xf4\xff\xf2NOOP\r\n"[..]),
+        Just(&b"STAT\n"[..]),
+        Just(&b"what is this\r\n"[..]),
+    ];
+    let answer = prop_oneof![3 => Just("200 ok\r\n"), 1 => Just("500 no\r\n")];
+    prop_oneof![
+        6 => (asks_active(), answer).prop_map(|(command, reply)| Exchange::new(command, reply)),
+        3 => passive_reply().prop_map(|reply| Exchange::new("PASV\r\n", reply)),
+        1 => Just(Exchange::new("pasv\n", "227 Logout.\r\n")),
+        1 => Just(Exchange::new("PASV\r\n", "421 no\r\n")),
+        1 => Just(Exchange::new("RETR x\r\n", "150 here\r\n226 done\r\n")),
+        3 => (plain, plain_reply()).prop_map(|(command, reply)| Exchange::new(command, reply)),
+        2 => (prop::collection::vec(any::<u8>(), 0..900), plain_reply()).prop_map(|(mut noise, reply)| {
+            noise.retain(|&byte| byte != b'\n');
+            Exchange::new([&b"CWD "[..], &noise, b"\r\n"].concat(), reply)
+        }),
+        1 => prop::collection::vec(any::<u8>(), 1..60).prop_map(|mut noise| {
+            noise.retain(|&byte| byte != b'\n');
+            Exchange::new([&noise[..], b"\r\n"].concat(), "500 what?\r\n")
+        }),
+    ]
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let initial = prop_oneof![any::<u32>(), (0_u32..3000).prop_map(|before| u32::MAX - before)];
+    let mss = prop_oneof![Just(88_usize), Just(536), Just(1460)];
+    (initial, mss, any::<[bool; 4]>()).prop_map(
+        |(initial, mss, [timestamps, delayed_ack, nagle, coalesce])| Config {
+            initial,
+            mss,
+            timestamps,
+            delayed_ack,
+            nagle,
+            coalesce,
+        },
+    )
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    exchanges: Vec<Exchange>,
+    /// How many commands the client sends before it waits for their replies.
+    ahead: usize,
+    configs: (Config, Config),
+    nat: (bool, bool),
+    disorder: Disorder,
+    trouble: Trouble,
+    seed: u64,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let rate = || prop_oneof![Just(0_u32), 0_u32..200];
+    (
+        prop::collection::vec(exchange(), 1..12),
+        1_usize..6,
+        (config(), config()),
+        any::<(bool, bool)>(),
+        (rate(), rate(), rate()),
+        prop_oneof![
+            Just(Trouble::default()),
+            (1_u32..60).prop_map(|killed| Trouble { killed, ..Trouble::default() }),
+            (1_u32..400).prop_map(|refused| Trouble { refused, ..Trouble::default() }),
+        ],
+        any::<u64>(),
+    )
+        .prop_map(|(exchanges, ahead, configs, nat, (loss, duplication, reordering), trouble, seed)| {
+            let disorder = Disorder { loss, duplication, reordering };
+            Case { exchanges, ahead, configs, nat, disorder, trouble, seed }
+        })
+}
+
+fn lines(stream: &[u8]) -> Vec<&[u8]> {
+    stream.split_inclusive(|&byte| byte == b'\n').collect()
+}
+
+/// Writes in pieces: whole, byte by byte, or as the dice fall.
+fn write(end: &mut End, now: u64, data: &[u8], dice: &mut Dice) {
+    let style = dice.below(4);
+    let mut rest = data;
+    while !rest.is_empty() {
+        let length = match style {
+            0 => rest.len(),
+            1 => 1,
+            _ => usize::try_from(dice.below(30)).unwrap() + 1,
+        };
+        let (piece, behind) = rest.split_at(length.min(rest.len()));
+        end.write(now, piece);
+        rest = behind;
+    }
+}
+
+/// Plays the conversation to its end.
+fn play(case: &Case) -> World {
+    let mut exchanges = vec![
+        Exchange::new("", "220-welcome\r\n220 ready\r\n"),
+        Exchange::new("USER a\r\n", "331 and?\r\n"),
+        Exchange::new("PASS b\r\n", "230 in\r\n"),
+    ];
+    exchanges.extend(case.exchanges.iter().cloned());
+    let (client, server) = case.configs.clone();
+    let mut world = World::new(Site::new(case.nat.0, case.nat.1), client, server);
+    (world.disorder, world.router.trouble) = (case.disorder, case.trouble);
+    world.dice = Dice(case.seed);
+    let mut dice = Dice(!case.seed);
+    let (mut asked, mut answered) = (1, 0);
+    world.client.connect(world.now);
+    loop {
+        let commands = lines(world.server.received()).iter().filter(|line| line.ends_with(b"\n")).count();
+        let greeting = usize::from(world.server.is_established());
+        while answered < commands + greeting && answered < exchanges.len() {
+            write(&mut world.server, world.now, &exchanges[answered].reply, &mut dice);
+            answered += 1;
+        }
+        let read = world.client.received().iter().filter(|&&byte| byte == b'\n').count();
+        let expected: usize = exchanges[..asked].iter().map(|exchange| lines(&exchange.reply).len()).sum();
+        if read >= expected && asked < exchanges.len() {
+            let ahead = if asked < 3 { 1 } else { case.ahead };
+            let upto = (asked + ahead).min(exchanges.len());
+            let text: Vec<u8> =
+                exchanges[asked..upto].iter().flat_map(|exchange| exchange.command.clone()).collect();
+            write(&mut world.client, world.now, &text, &mut dice);
+            asked = upto;
+        } else if read >= expected {
+            world.client.close(world.now);
+        }
+        if world.server.peer_has_closed() {
+            world.server.close(world.now);
+        }
+        if world.client.is_done() && world.server.is_done() {
+            return world;
+        }
+        let goes_on = world.step();
+        assert!(goes_on && world.now < 3_000_000, "hangs\n{}", world.story());
+    }
+}
+
+/// Compares what was read with what the reference wants; returns which pinholes must have been opened.
+fn compare(wants: &[Want], read: &[u8], story: impl Fn() -> String) -> Vec<Option<(u16, SocketAddr)>> {
+    let read = lines(read);
+    assert_eq!(read.len(), wants.len(), "lines\n{}", story());
+    wants
+        .iter()
+        .zip(read)
+        .map(|(want, line)| want.check(line).unwrap_or_else(|wrong| panic!("{wrong}\n{}", story())))
+        .collect()
+}
+
+fn check(case: &Case) {
+    let mut world = play(case);
+    let site = world.router.site;
+    let mut to_server = vec![Want::Same(b"USER a\r\n".to_vec()), Want::Same(b"PASS b\r\n".to_vec())];
+    to_server.extend(case.exchanges.iter().map(|exchange| reference::command(&exchange.command, &site)));
+    let mut to_client: Vec<_> = ["220-welcome\r\n", "220 ready\r\n", "331 and?\r\n", "230 in\r\n"]
+        .map(|line| Want::Same(line.into()))
+        .into();
+    to_client.extend(case.exchanges.iter().flat_map(|exchange| {
+        let lines = lines(&exchange.reply).into_iter().map(<[u8]>::to_vec);
+        lines.map(
+            |line| {
+                if exchange.opens_passive() { reference::passive(&line, &site) } else { Want::Same(line) }
+            },
+        )
+    }));
+    if case.trouble.refused > 0 {
+        to_server = to_server.into_iter().map(Want::or_same).collect();
+        to_client = to_client.into_iter().map(Want::or_same).collect();
+    }
+    let asked = compare(&to_server, world.server.received(), || world.story());
+    let offered = compare(&to_client, world.client.received(), || world.story());
+    if case.trouble.refused == 0 {
+        let granted = asked
+            .into_iter()
+            .skip(2)
+            .zip(&case.exchanges)
+            .filter(|(_, exchange)| exchange.reply.starts_with(b"200"));
+        for (port, to) in granted.filter_map(|(found, _)| found).chain(offered.into_iter().flatten()) {
+            let opened =
+                world.router.opened.iter().any(|pinhole| pinhole.key.port == port && pinhole.to == to);
+            assert!(opened, "{port} does not lead to {to}\n{}", world.story());
+        }
+    }
+    for pinhole in &world.router.opened {
+        assert!(pinhole.to.port() >= 1024 && [site.client.ip(), site.server.ip()].contains(&pinhole.to.ip()));
+    }
+    world.router.trouble = Trouble::default();
+    world.disorder = Disorder::default();
+    world.settle();
+    world.router.tick(world.now + 7 * 24 * 3_600_000);
+    assert_eq!(world.router.engine.sessions().count(), 0);
+    assert!(world.router.kernel.control.is_empty() && world.router.kernel.shifted.is_empty());
+    assert!(world.router.kernel.open.is_empty(), "left open\n{}", world.story());
+}
+
+proptest! {
+    #![proptest_config(crate::proptest_config())]
+
+    #[test]
+    fn each_end_reads_what_an_editor_of_whole_lines_would_have_made(case in case()) {
+        check(&case);
+    }
+}

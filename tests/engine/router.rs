@@ -1,0 +1,233 @@
+//! The router in the middle: NAT, what nftables holds, and a daemon that keeps to the engine's contract, unless it is
+//! killed, away, or refused by the kernel.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ftpalg::engine::control::{ClientView, ControlTuple};
+use ftpalg::engine::event::Event;
+use ftpalg::engine::pinhole::{Change, Pinhole, PinholeKey};
+use ftpalg::engine::policy::Policy;
+use ftpalg::engine::session::Tap;
+use ftpalg::engine::{Decision, Engine, Verdict};
+
+use crate::dice::Dice;
+use crate::end::Time;
+use crate::segment::Segment;
+
+/// The addresses of a control connection on both sides of the router.
+#[derive(Debug, Clone, Copy)]
+pub struct Site {
+    pub client: SocketAddr,
+    /// The client as the server sees it.
+    pub public: SocketAddr,
+    pub server: SocketAddr,
+    /// The server as the client dials it.
+    pub dialled: SocketAddr,
+}
+
+impl Site {
+    pub fn new(nat_of_client: bool, nat_of_server: bool) -> Self {
+        let address = |text: &str| text.parse().unwrap();
+        let (client, server) = (address("10.0.0.2:40000"), address("192.168.77.121:21"));
+        Self {
+            client,
+            public: if nat_of_client { address("203.0.113.1:40000") } else { client },
+            server,
+            dialled: if nat_of_server { address("203.0.113.9:21") } else { server },
+        }
+    }
+
+    pub fn tuple(&self) -> ControlTuple {
+        ControlTuple { server: self.server, client: self.public }
+    }
+}
+
+pub fn policy() -> Policy {
+    Policy {
+        require_login: true,
+        allow_third_party: vec!["198.51.100.0/24".parse().unwrap()],
+        ports: 1024..=65535,
+        timeout: Duration::from_secs(60),
+    }
+}
+
+/// What the kernel holds.
+#[derive(Debug, Default)]
+pub struct Kernel {
+    pub control: HashSet<ControlTuple>,
+    pub shifted: HashSet<ControlTuple>,
+    pub expected: BTreeSet<PinholeKey>,
+    pub open: BTreeMap<PinholeKey, Pinhole>,
+}
+
+impl Kernel {
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Track(tuple) => drop(self.control.insert(tuple)),
+            Change::Shift(tuple) => drop(self.shifted.insert(tuple)),
+            Change::Expect(key, _) => drop(self.expected.insert(key)),
+            Change::Open(pinhole) => {
+                self.expected.remove(&pinhole.key);
+                self.open.insert(pinhole.key, pinhole);
+            }
+            Change::Renew(_) => {}
+            Change::Close(key) => {
+                self.expected.remove(&key);
+                self.open.remove(&key);
+            }
+            Change::Forget(tuple) => {
+                self.control.remove(&tuple);
+                self.shifted.remove(&tuple);
+            }
+        }
+    }
+}
+
+/// How often what goes wrong, in packets of a thousand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trouble {
+    pub killed: u32,
+    pub refused: u32,
+}
+
+#[derive(Debug)]
+pub struct Router {
+    pub site: Site,
+    pub engine: Engine,
+    pub kernel: Kernel,
+    pub trouble: Trouble,
+    /// The daemon is away until then, and packets that are not shifted pass.
+    pub away_until: Time,
+    /// Every commit is refused.
+    pub refuses: bool,
+    /// conntrack has an entry for the connection.
+    pub tracked: bool,
+    /// All pinholes that were ever opened, and what the log said.
+    pub opened: Vec<Pinhole>,
+    pub events: Vec<Event>,
+    pub passed_unseen: usize,
+    saved: HashMap<ControlTuple, Vec<u8>>,
+    restarts: u64,
+}
+
+impl Router {
+    pub fn new(site: Site, policy: Policy) -> Self {
+        Self {
+            site,
+            engine: Engine::new(policy, 1),
+            kernel: Kernel::default(),
+            trouble: Trouble::default(),
+            away_until: 0,
+            refuses: false,
+            tracked: true,
+            opened: Vec::new(),
+            events: Vec::new(),
+            passed_unseen: 0,
+            saved: HashMap::new(),
+            restarts: 0,
+        }
+    }
+
+    /// kill -9, and started again: all that is left is what was saved.
+    pub fn restart(&mut self) {
+        self.restarts += 1;
+        self.engine = Engine::new(policy(), 1 + self.restarts);
+        for saved in self.saved.values() {
+            self.engine.restore(saved).expect("what was saved can be restored");
+        }
+    }
+
+    /// One packet; `None` if it is dropped.
+    pub fn pass(&mut self, now: Time, tap: Tap, segment: Segment, dice: &mut Dice) -> Option<Segment> {
+        let tuple = self.site.tuple();
+        let is_shifted = self.kernel.shifted.contains(&tuple);
+        if now < self.away_until {
+            self.passed_unseen += usize::from(!is_shifted);
+            return (!is_shifted).then_some(segment);
+        }
+        if segment.syn && tap == Tap::ToServer && segment.acknowledgment.is_none() {
+            self.kernel.control.insert(tuple);
+        }
+        let is_queued = self.kernel.control.contains(&tuple) || is_shifted;
+        if !is_queued || !is_shifted && segment.is_bare_acknowledgment() {
+            return Some(segment);
+        }
+        let (from, to) = match tap {
+            Tap::ToServer => (self.site.public, self.site.server),
+            Tap::ToClient => (self.site.server, self.site.public),
+        };
+        let bytes = segment.encode(from, to);
+        self.queued(now, tap, bytes, dice).map(|bytes| Segment::decode(&bytes))
+    }
+
+    /// What the daemon does with a packet from the queue.
+    pub fn queued(&mut self, now: Time, tap: Tap, mut bytes: Vec<u8>, dice: &mut Dice) -> Option<Vec<u8>> {
+        let killed_at = if dice.happens(self.trouble.killed) { dice.below(3) } else { 3 };
+        let time = Duration::from_millis(now);
+        let mut decision = self.engine.handle(time, tap, &mut bytes);
+        if let Verdict::LookUp(tuple) = decision.verdict {
+            let Site { client, dialled, .. } = self.site;
+            let view = ClientView { client: client.ip(), dialled: dialled.ip(), mark: 7 };
+            self.engine.learn(tuple, self.tracked.then_some(view));
+            decision = self.engine.handle(time, tap, &mut bytes);
+        }
+        if killed_at == 0 {
+            self.restart();
+            return None;
+        }
+        let Decision { verdict, changes, session, .. } = decision;
+        let is_refused = !changes.is_empty() && (self.refuses || dice.happens(self.trouble.refused));
+        if !is_refused {
+            for change in changes {
+                self.opened.extend(match change {
+                    Change::Open(pinhole) => Some(pinhole),
+                    _ => None,
+                });
+                self.kernel.apply(change);
+            }
+        }
+        if killed_at == 1 {
+            self.restart();
+            return None;
+        }
+        if let Some((tuple, _)) = session {
+            if is_refused {
+                self.engine.refused(tuple);
+            } else {
+                self.events.extend(self.engine.committed(tuple));
+            }
+            match self.engine.save(&tuple) {
+                Some(saved) => {
+                    assert!(saved.len() < 16_384, "a session of {} bytes", saved.len());
+                    self.saved.insert(tuple, saved)
+                }
+                None => self.saved.remove(&tuple),
+            };
+        }
+        if killed_at == 2 {
+            self.restart();
+            return None;
+        }
+        match verdict {
+            Verdict::Pass | Verdict::PassEdited if !is_refused => Some(bytes),
+            Verdict::LookUp(_) => panic!("looked up twice"),
+            _ => None,
+        }
+    }
+
+    pub fn tick(&mut self, now: Time) {
+        for change in self.engine.tick(Duration::from_millis(now)) {
+            if let Change::Forget(tuple) = change {
+                self.saved.remove(&tuple);
+            }
+            self.kernel.apply(change);
+        }
+    }
+
+    /// What the engine refused to open, for the log.
+    pub fn log(&self) -> Vec<String> {
+        self.events.iter().map(ToString::to_string).collect()
+    }
+}

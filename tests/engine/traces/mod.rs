@@ -1,0 +1,7 @@
+//! Whole conversations, told line by line.
+
+mod active;
+mod passive;
+mod session;
+mod stream;
+mod trouble;

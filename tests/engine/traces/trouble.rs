@@ -1,0 +1,235 @@
+//! The daemon is killed, away, refused by the kernel, or passed by.
+
+use ftpalg::engine::session::Tap;
+
+use crate::conversation::{Conversation, Cut};
+use crate::router::Site;
+use crate::segment::Segment;
+
+fn behind_nat() -> Conversation {
+    Conversation::new(Site::new(true, true)).login()
+}
+
+/// What is said now passes while the daemon is dead.
+fn unattended(talk: &mut Conversation, exchange: impl FnOnce(&mut Conversation)) {
+    talk.world.router.away_until = u64::MAX;
+    exchange(talk);
+    talk.world.router.away_until = 0;
+    talk.world.router.restart();
+}
+
+#[test]
+fn killed_in_the_middle_of_a_port() {
+    let text = b"PORT 10,0,0,2,19,137\r\n";
+    for at in 1..text.len() {
+        let mut talk = behind_nat();
+        talk.client_sends(&text[..at], Cut::Bytewise);
+        talk.world.run_until("the first part", |world| world.client.all_acknowledged());
+        talk.world.router.restart();
+        talk.client_sends(&text[at..], Cut::Bytewise);
+        assert!(talk.server_reads_line().starts_with("PORT 203,0,113,1,"), "at {at}");
+        talk.world.router.restart();
+        talk.replies("200 ok\r\n", "200 ok\r\n");
+        assert_eq!(talk.open_ports().len(), 1, "at {at}");
+        talk.world.router.restart();
+        talk.exchange("RETR x\r\n", "150 here\r\n226 done\r\n");
+        assert!(talk.open_ports().is_empty(), "at {at}");
+        talk.closes();
+    }
+}
+
+#[test]
+fn killed_between_question_and_answer() {
+    let mut talk = behind_nat();
+    talk.says("PASV\r\n", "PASV\r\n");
+    talk.world.router.restart();
+    talk.replies("227 (192,168,77,121,19,137)\r\n", "227 (203,0,113,9,19,137)\r\n");
+    assert_eq!(talk.open_ports(), [5001]);
+    talk.world.router.restart();
+    let now = std::time::Duration::from_millis(talk.world.now);
+    assert_eq!(talk.world.router.engine.open_pinholes(now).len(), 1);
+    talk.closes();
+}
+
+#[test]
+fn what_passed_while_the_daemon_was_away_is_adopted() {
+    let mut talk = behind_nat();
+    unattended(&mut talk, |talk| {
+        talk.exchange("CWD x\r\n", "250 ok\r\n");
+        talk.exchange("PORT 10,0,0,2,19,137\r\n", "500 not yours\r\n");
+        talk.says("TYPE I\r\n", "TYPE I\r\n");
+    });
+    talk.replies("200 ok\r\n", "200 ok\r\n");
+    talk.exchange("NOOP\r\n", "200 ok\r\n");
+    talk.says("PORT 10,0,0,2,19,138\r\n", "PORT 203,0,113,1,19,138\r\n");
+    talk.replies("200 ok\r\n", "200 ok\r\n");
+    talk.logged("after a gap");
+    assert_eq!(talk.open_ports(), [5002]);
+    talk.says("PASV\r\n", "PASV\r\n");
+    talk.replies("227 (192,168,77,121,19,139)\r\n", "227 (203,0,113,9,19,139)\r\n");
+    assert_eq!(talk.open_ports(), [5003]);
+    talk.closes();
+}
+
+#[test]
+fn more_than_a_window_passed_while_the_daemon_was_away() {
+    let mut talk = behind_nat();
+    unattended(&mut talk, |talk| {
+        let name = "z".repeat(1000);
+        for _ in 0..80 {
+            talk.exchange(&format!("CWD {name}\r\n"), &format!("250 {name}\r\n"));
+        }
+    });
+    talk.exchange("NOOP\r\n", "200 ok\r\n");
+    talk.says("PORT 10,0,0,2,19,138\r\n", "PORT 203,0,113,1,19,138\r\n");
+    talk.replies("200 ok\r\n", "200 ok\r\n");
+    assert_eq!(talk.open_ports(), [5002]);
+    talk.closes();
+}
+
+/// The line passed, its acknowledgment did not: were the retransmission edited, the server's stream would no longer
+/// fit the client's.
+#[test]
+fn a_retransmission_of_what_passed_is_not_edited() {
+    let mut talk = behind_nat();
+    talk.client_sends(b"PORT 10,0,0,2,19,137\r\n", Cut::Whole);
+    talk.world.router.away_until = u64::MAX;
+    talk.world.run_until("the line", |world| world.server.received().ends_with(b"137\r\n"));
+    talk.world.router.away_until = 0;
+    talk.world.router.restart();
+    let (sequence, acknowledgment) = talk.world.client.position();
+    let again = Segment {
+        sequence: sequence.wrapping_sub(22),
+        acknowledgment: Some(acknowledgment),
+        window: 64240,
+        payload: b"PORT 10,0,0,2,19,137\r\n".to_vec(),
+        ..Segment::default()
+    };
+    let world = &mut talk.world;
+    assert_eq!(world.router.pass(world.now, Tap::ToServer, again, &mut world.dice), None, "once");
+    talk.server_reads(b"PORT 10,0,0,2,19,137\r\n");
+    talk.replies("500 not yours\r\n", "500 not yours\r\n");
+    talk.exchange("NOOP\r\n", "200 ok\r\n");
+    talk.says("PORT 10,0,0,2,19,138\r\n", "PORT 203,0,113,1,19,138\r\n");
+    talk.replies("200 ok\r\n", "200 ok\r\n");
+    assert_eq!(talk.open_ports(), [5002]);
+    talk.closes();
+}
+
+/// The client has the line as it was, and says so: the edit of the retransmission is taken back.
+#[test]
+fn an_edit_that_came_too_late_is_taken_back() {
+    let mut talk = behind_nat();
+    talk.says("PASV\r\n", "PASV\r\n");
+    let world = &mut talk.world;
+    let (sequence, acknowledgment) = world.server.position();
+    let payload = b"227 (192,168,77,121,19,137)\r\n".to_vec();
+    let end = sequence.wrapping_add(29);
+    let line = Segment {
+        sequence,
+        acknowledgment: Some(acknowledgment),
+        window: 64240,
+        payload,
+        ..Segment::default()
+    };
+    world.router.restart();
+    let router = &mut world.router;
+    assert_eq!(router.pass(world.now, Tap::ToClient, line.clone(), &mut world.dice), None, "once");
+    let edited = router.pass(world.now, Tap::ToClient, line, &mut world.dice).unwrap();
+    assert_eq!(edited.payload, b"227 (203,0,113,9,19,137)\r\n");
+    let answer = Segment {
+        sequence: acknowledgment,
+        acknowledgment: Some(end),
+        window: 64240,
+        payload: b"NOOP\r\n".to_vec(),
+        ..Segment::default()
+    };
+    assert_eq!(router.pass(world.now, Tap::ToServer, answer.clone(), &mut world.dice), None, "once");
+    let out = router.pass(world.now, Tap::ToServer, answer, &mut world.dice).unwrap();
+    assert_eq!((out.sequence, out.acknowledgment), (acknowledgment, Some(end)));
+}
+
+/// A flush of the firewall lets packets pass for a moment, though the daemon lives.
+#[test]
+fn what_passed_beside_a_living_daemon_is_adopted() {
+    let mut talk = behind_nat();
+    talk.world.router.away_until = u64::MAX;
+    talk.exchange("CWD x\r\n", "250 ok\r\n");
+    talk.world.router.away_until = 0;
+    talk.exchange("CWD y\r\n", "250 ok\r\n");
+    talk.says("PORT 10,0,0,2,19,138\r\n", "PORT 203,0,113,1,19,138\r\n");
+    talk.replies("200 ok\r\n", "200 ok\r\n");
+    assert_eq!(talk.open_ports(), [5002]);
+    talk.closes();
+}
+
+/// The reply passed unseen, and before its acknowledgment is seen, the other direction is shifted.
+#[test]
+fn one_direction_is_adopted_after_the_other_was_shifted() {
+    let mut talk = behind_nat();
+    talk.world.router.away_until = u64::MAX;
+    talk.server_sends(b"226 late\r\n", Cut::Whole);
+    while talk.world.router.passed_unseen == 0 {
+        talk.world.step();
+    }
+    talk.world.router.away_until = 0;
+    talk.world.router.restart();
+    talk.client_sends(b"PORT 10,0,0,2,19,138\r\n", Cut::Whole);
+    let line = talk.server_reads_line();
+    assert_eq!(line, "PORT 203,0,113,1,19,138\r\n");
+    talk.client_reads(b"226 late\r\n");
+    talk.replies("200 ok\r\n", "200 ok\r\n");
+    talk.exchange("NOOP\r\n", "200 ok\r\n");
+    talk.closes();
+}
+
+#[test]
+fn refused_once_it_is_asked_again() {
+    let mut talk = behind_nat();
+    talk.client_sends(b"PORT 10,0,0,2,19,137\r\n", Cut::Whole);
+    talk.world.router.refuses = true;
+    talk.world.run_until("a retransmission", |world| world.client.retransmissions == 1);
+    talk.world.router.refuses = false;
+    talk.server_reads(b"PORT 203,0,113,1,19,137\r\n");
+    talk.server_sends(b"200 ok\r\n", Cut::Whole);
+    talk.world.router.refuses = true;
+    talk.world.run_until("a retransmission", |world| world.server.retransmissions == 1);
+    assert!(talk.open_ports().is_empty());
+    talk.world.router.refuses = false;
+    talk.client_reads(b"200 ok\r\n");
+    assert_eq!(talk.open_ports(), [5001]);
+    talk.closes();
+}
+
+#[test]
+fn refused_for_good_the_conversation_goes_on_without() {
+    for cut in [Cut::Whole, Cut::At(10), Cut::Bytewise] {
+        let mut talk = behind_nat();
+        talk.world.router.refuses = true;
+        talk.client_sends(b"PORT 10,0,0,2,19,137\r\n", cut);
+        talk.server_reads(b"PORT 10,0,0,2,19,137\r\n");
+        talk.replies("200 ok\r\n", "200 ok\r\n");
+        talk.says("PASV\r\n", "PASV\r\n");
+        talk.replies("227 (192,168,77,121,19,137)\r\n", "227 (192,168,77,121,19,137)\r\n");
+        talk.exchange("QUIT\r\n", "221 bye\r\n");
+        talk.logged("nftables did not take");
+        talk.closes();
+        assert!(talk.world.router.opened.is_empty());
+    }
+}
+
+#[test]
+fn a_shifted_session_outlives_a_kernel_that_refuses() {
+    let mut talk = behind_nat();
+    talk.says("PORT 10,0,0,2,19,137\r\n", "PORT 203,0,113,1,19,137\r\n");
+    talk.replies("200 ok\r\n", "200 ok\r\n");
+    talk.world.router.refuses = true;
+    talk.says("PORT 10,0,0,2,19,138\r\n", "PORT 203,0,113,1,19,138\r\n");
+    talk.replies("200 ok\r\n", "200 ok\r\n");
+    talk.exchange("QUIT\r\n", "221 bye\r\n");
+    talk.closes();
+    assert_eq!(talk.world.router.opened.len(), 1);
+    let now = talk.world.now;
+    talk.world.router.tick(now + 31_000);
+    assert!(talk.world.router.kernel.open.is_empty() && talk.world.router.kernel.shifted.is_empty());
+}
