@@ -70,6 +70,11 @@ impl Ports {
         self.taken.is_empty()
     }
 
+    /// Whether this key is reserved.
+    pub fn holds(&self, key: PinholeKey) -> bool {
+        self.taken.contains_key(&key)
+    }
+
     /// Reserves exactly this key. One that already leads to the same place is taken over.
     pub fn reserve(&mut self, key: PinholeKey, request: Request) -> Result<(), Refusal> {
         match self.taken.get(&key) {
