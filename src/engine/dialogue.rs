@@ -91,7 +91,8 @@ impl Dialogue {
         planner: &mut Planner<'_>,
         outcome: &mut Outcome,
     ) -> Option<LineEdit> {
-        let command = Command::read(line.bytes)?;
+        // A line without any verb in what is kept of it is answered, too.
+        let command = Command::read(line.bytes).unwrap_or(Command::UNKNOWN);
         if !self.has_spoken {
             self.has_spoken = true;
             if command.verb == Verb::Unknown {

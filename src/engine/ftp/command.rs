@@ -74,6 +74,9 @@ pub struct Command<'a> {
 }
 
 impl<'a> Command<'a> {
+    /// What is no command.
+    pub const UNKNOWN: Self = Self { verb: Verb::Unknown, word: b"", argument: 0 };
+
     /// Reads a line; `None` while nothing shows where its verb ends.
     pub fn read(line: &'a [u8]) -> Option<Self> {
         let start = telnet_prefix(line);
