@@ -229,6 +229,10 @@ impl Session {
         });
         for pinhole in &given_up {
             self.dialogue.abandon(pinhole, ports);
+            // The kernel may hold what an earlier line has opened, or made it expect, under the same key.
+            if self.dialogue.pinholes().all(|(held, ..)| held.key != pinhole.key) {
+                self.owed.push(Change::Close(pinhole.key));
+            }
             self.unreported.retain(|event| !matches!(event, Event::Opened(_, opened) if opened == pinhole));
             let (mode, line) = (self.mode_of(pinhole), pinhole.key.to_string());
             self.unreported.push(Event::Refused { mode, line, reason: Refusal::Firewall });
