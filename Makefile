@@ -1,5 +1,6 @@
 # make demo       installs what is missing, builds, and shows FTP through NAT without and with ftpalg
 # make test       installs what is missing, and runs every test, some of them again under Debian's own kernel
+# make fuzz       runs each fuzz target for FUZZ_SECONDS, 15 if nothing is said; part of make test
 # make build      the daemon: target/release/ftpalg
 # make install    into PREFIX and /etc (as root, after make build); DESTDIR for packagers
 # make uninstall  all of that but the configuration
@@ -30,13 +31,14 @@ STRICT = -- -D warnings
 endif
 # Most tests wait for the network most of the time.
 TEST_THREADS ?= 4
+FUZZ_SECONDS ?= 15
 BUILD_PACKAGES = scripts/build-packages.txt
 TEST_PACKAGES = $(BUILD_PACKAGES) scripts/test-packages.txt scripts/demo-packages.txt
 ifeq ($(VM),yes)
 TEST_PACKAGES += scripts/vm-packages.txt
 endif
 
-.PHONY: help build demo test install uninstall clean
+.PHONY: help build demo test fuzz install uninstall clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -66,13 +68,22 @@ endif
 	@scripts/install-rust
 endif
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(STRICT)
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace $(TEST_RUNNER)
+	CARGO="$(CARGO)" scripts/fuzz all $(FUZZ_SECONDS)
 ifeq ($(VM),yes)
 	CARGO="$(CARGO)" scripts/test-in-vm --locked
 else
 	@echo "Left out: the tests under Debian's kernel (VM=$(VM))"
 endif
+
+fuzz:
+ifeq ($(PACKAGES),yes)
+	@scripts/install-packages $(TEST_PACKAGES)
+	@scripts/install-rust
+endif
+	CARGO="$(CARGO)" scripts/fuzz all $(FUZZ_SECONDS)
 
 install:
 	@[ -x $(BINARY) ] || { echo "$(BINARY) is not there: run make build first" >&2; exit 1; }

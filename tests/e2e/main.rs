@@ -10,4 +10,5 @@ mod life;
 mod mtu;
 mod policy_routing;
 mod ports;
+mod seeds;
 mod topologies;

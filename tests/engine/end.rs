@@ -334,11 +334,10 @@ impl End {
         for (left, right) in segment.sack_blocks() {
             let offset = |edge: u32| {
                 let distance = steps(self.sequence_of(self.unacknowledged), edge);
-                self.unacknowledged
-                    .checked_add_signed(distance.into())
-                    .expect("a SACK block before the stream")
+                self.unacknowledged.checked_add_signed(distance.into())
             };
-            let (left, right) = (offset(left), offset(right));
+            // One that was overtaken by the acknowledgment of edits may be placed before the stream.
+            let Some((left, right)) = offset(left).zip(offset(right)) else { continue };
             assert!(left < right && right <= self.next, "SACK of what was never sent");
             if left >= acknowledged {
                 self.sacked.push((left, right));

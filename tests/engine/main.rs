@@ -1,10 +1,13 @@
 //! The engine as a whole: two TCP ends, a router between them, a clock that only the test turns.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails shall stop")]
 
+mod checks;
 mod conversation;
+mod corpora;
 mod dice;
 mod end;
 mod hostile;
+mod play;
 mod properties;
 mod reference;
 mod router;

@@ -6,29 +6,17 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 
 use crate::dice::Dice;
-use crate::end::{Config, End};
+use crate::end::Config;
+use crate::play::{Case, Exchange, lines, play};
 use crate::reference::{self, Want};
 use crate::router::{Site, Trouble};
-use crate::world::{Disorder, World};
+use crate::world::Disorder;
 
-/// A command and what answers it.
-#[derive(Clone)]
-struct Exchange {
-    command: Vec<u8>,
-    reply: Vec<u8>,
-}
-
-impl std::fmt::Debug for Exchange {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "\"{}\" -> \"{}\"", self.command.escape_ascii(), self.reply.escape_ascii())
-    }
-}
+/// What comes before the exchanges of a case.
+const LOGIN: [(&str, &str); 3] =
+    [("", "220-welcome\r\n220 ready\r\n"), ("USER a\r\n", "331 and?\r\n"), ("PASS b\r\n", "230 in\r\n")];
 
 impl Exchange {
-    fn new(command: impl Into<Vec<u8>>, reply: impl Into<Vec<u8>>) -> Self {
-        Self { command: command.into(), reply: reply.into() }
-    }
-
     fn opens_passive(&self) -> bool {
         self.command.to_ascii_uppercase().starts_with(b"PASV") && self.reply.starts_with(b"227")
     }
@@ -128,18 +116,6 @@ fn config() -> impl Strategy<Value = Config> {
     )
 }
 
-#[derive(Debug, Clone)]
-struct Case {
-    exchanges: Vec<Exchange>,
-    /// How many commands the client sends before it waits for their replies.
-    ahead: usize,
-    configs: (Config, Config),
-    nat: (bool, bool),
-    disorder: Disorder,
-    trouble: Trouble,
-    seed: u64,
-}
-
 fn case() -> impl Strategy<Value = Case> {
     let rate = || prop_oneof![Just(0_u32), 0_u32..200];
     (
@@ -156,74 +132,21 @@ fn case() -> impl Strategy<Value = Case> {
         any::<u64>(),
     )
         .prop_map(|(exchanges, ahead, configs, nat, (loss, duplication, reordering), trouble, seed)| {
-            let disorder = Disorder { loss, duplication, reordering };
-            Case { exchanges, ahead, configs, nat, disorder, trouble, seed }
+            Case {
+                exchanges: LOGIN
+                    .map(|(command, reply)| Exchange::new(command, reply))
+                    .into_iter()
+                    .chain(exchanges)
+                    .collect(),
+                alone: LOGIN.len(),
+                ahead,
+                configs,
+                site: Site::new(nat.0, nat.1),
+                disorder: Disorder { loss, duplication, reordering },
+                trouble,
+                dice: Dice::new(seed),
+            }
         })
-}
-
-fn lines(stream: &[u8]) -> Vec<&[u8]> {
-    stream.split_inclusive(|&byte| byte == b'\n').collect()
-}
-
-/// Writes in pieces: whole, byte by byte, or as the dice fall.
-fn write(end: &mut End, now: u64, data: &[u8], dice: &mut Dice) {
-    let style = dice.below(4);
-    let mut rest = data;
-    while !rest.is_empty() {
-        let length = match style {
-            0 => rest.len(),
-            1 => 1,
-            _ => usize::try_from(dice.below(30)).unwrap() + 1,
-        };
-        let (piece, behind) = rest.split_at(length.min(rest.len()));
-        end.write(now, piece);
-        rest = behind;
-    }
-}
-
-/// Plays the conversation to its end.
-fn play(case: &Case) -> World {
-    let mut exchanges = vec![
-        Exchange::new("", "220-welcome\r\n220 ready\r\n"),
-        Exchange::new("USER a\r\n", "331 and?\r\n"),
-        Exchange::new("PASS b\r\n", "230 in\r\n"),
-    ];
-    exchanges.extend(case.exchanges.iter().cloned());
-    let (client, server) = case.configs.clone();
-    let mut world = World::new(Site::new(case.nat.0, case.nat.1), client, server);
-    (world.disorder, world.router.trouble) = (case.disorder, case.trouble);
-    world.dice = Dice(case.seed);
-    let mut dice = Dice(!case.seed);
-    let (mut asked, mut answered) = (1, 0);
-    world.client.connect(world.now);
-    loop {
-        let commands = lines(world.server.received()).iter().filter(|line| line.ends_with(b"\n")).count();
-        let greeting = usize::from(world.server.is_established());
-        while answered < commands + greeting && answered < exchanges.len() {
-            write(&mut world.server, world.now, &exchanges[answered].reply, &mut dice);
-            answered += 1;
-        }
-        let read = world.client.received().iter().filter(|&&byte| byte == b'\n').count();
-        let expected: usize = exchanges[..asked].iter().map(|exchange| lines(&exchange.reply).len()).sum();
-        if read >= expected && asked < exchanges.len() {
-            let ahead = if asked < 3 { 1 } else { case.ahead };
-            let upto = (asked + ahead).min(exchanges.len());
-            let text: Vec<u8> =
-                exchanges[asked..upto].iter().flat_map(|exchange| exchange.command.clone()).collect();
-            write(&mut world.client, world.now, &text, &mut dice);
-            asked = upto;
-        } else if read >= expected {
-            world.client.close(world.now);
-        }
-        if world.server.peer_has_closed() {
-            world.server.close(world.now);
-        }
-        if world.client.is_done() && world.server.is_done() {
-            return world;
-        }
-        let goes_on = world.step();
-        assert!(goes_on && world.now < 3_000_000, "hangs\n{}", world.story());
-    }
 }
 
 /// Compares what was read with what the reference wants; returns which pinholes must have been opened.
@@ -240,19 +163,18 @@ fn compare(wants: &[Want], read: &[u8], story: impl Fn() -> String) -> Vec<Optio
 fn check(case: &Case) {
     let mut world = play(case);
     let site = world.router.site;
-    let mut to_server = vec![Want::Same(b"USER a\r\n".to_vec()), Want::Same(b"PASS b\r\n".to_vec())];
-    to_server.extend(case.exchanges.iter().map(|exchange| reference::command(&exchange.command, &site)));
-    let mut to_client: Vec<_> = ["220-welcome\r\n", "220 ready\r\n", "331 and?\r\n", "230 in\r\n"]
-        .map(|line| Want::Same(line.into()))
-        .into();
-    to_client.extend(case.exchanges.iter().flat_map(|exchange| {
-        let lines = lines(&exchange.reply).into_iter().map(<[u8]>::to_vec);
-        lines.map(
-            |line| {
+    let mut to_server: Vec<_> =
+        case.exchanges[1..].iter().map(|exchange| reference::command(&exchange.command, &site)).collect();
+    let mut to_client: Vec<_> = case
+        .exchanges
+        .iter()
+        .flat_map(|exchange| {
+            let lines = lines(&exchange.reply).into_iter().map(<[u8]>::to_vec);
+            lines.map(|line| {
                 if exchange.opens_passive() { reference::passive(&line, &site) } else { Want::Same(line) }
-            },
-        )
-    }));
+            })
+        })
+        .collect();
     if case.trouble.refused > 0 {
         to_server = to_server.into_iter().map(Want::or_same).collect();
         to_client = to_client.into_iter().map(Want::or_same).collect();
@@ -262,8 +184,7 @@ fn check(case: &Case) {
     if case.trouble.refused == 0 {
         let granted = asked
             .into_iter()
-            .skip(2)
-            .zip(&case.exchanges)
+            .zip(&case.exchanges[1..])
             .filter(|(_, exchange)| exchange.reply.starts_with(b"200"));
         for (port, to) in granted.filter_map(|(found, _)| found).chain(offered.into_iter().flatten()) {
             let opened =

@@ -43,7 +43,7 @@ pub struct World {
     count: usize,
     under_way: BinaryHeap<Reverse<(Time, usize, Hop)>>,
     segments: std::collections::HashMap<usize, Segment>,
-    trace: Vec<String>,
+    trace: Vec<(Time, usize, Hop, Segment)>,
 }
 
 impl World {
@@ -54,7 +54,7 @@ impl World {
             server: End::new(false, server),
             router: Router::new(site, policy()),
             disorder: Disorder::default(),
-            dice: Dice(1),
+            dice: Dice::new(1),
             count: 0,
             under_way: BinaryHeap::new(),
             segments: std::collections::HashMap::new(),
@@ -70,7 +70,7 @@ impl World {
                 (false, true) => 2,
                 (false, false) => 1,
             };
-        self.trace.push(format!("{} x{copies} {hop:?} {}", self.now, show(segment)));
+        self.trace.push((self.now, copies, hop, segment.clone()));
         for _ in 0..copies {
             let late = if self.dice.happens(self.disorder.reordering) { self.dice.below(40) } else { 0 };
             self.count += 1;
@@ -148,7 +148,11 @@ impl World {
     pub fn story(&self) -> String {
         let skipped = self.trace.len().saturating_sub(60);
         let log = self.router.log().join("\n");
-        format!("{}\n--- log\n{log}", self.trace[skipped..].join("\n"))
+        let trace: Vec<_> = self.trace[skipped..]
+            .iter()
+            .map(|(time, copies, hop, segment)| format!("{time} x{copies} {hop:?} {}", show(segment)))
+            .collect();
+        format!("{}\n--- log\n{log}", trace.join("\n"))
     }
 }
 

@@ -3,6 +3,7 @@
 use ftpalg::engine::session::Tap;
 
 use crate::conversation::{Conversation, Cut};
+use crate::dice::Dice;
 use crate::end::Config;
 use crate::router::Site;
 use crate::segment::Segment;
@@ -196,7 +197,7 @@ fn overlong_lines_pass_and_open_nothing() {
 fn sack_blocks_survive_a_lossy_hop_behind_the_router() {
     for seed in 0..40 {
         let mut talk = shifted();
-        talk.world.dice.0 = seed;
+        talk.world.dice = Dice::new(seed);
         talk.world.disorder.loss = 250;
         for port in 0..6 {
             talk.client_sends(format!("PORT 10,0,0,2,20,{port}\r\n").as_bytes(), Cut::At(9));
