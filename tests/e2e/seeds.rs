@@ -16,7 +16,8 @@ const TRANSFERS: [Transfer; 3] = [Transfer::Get("small"), Transfer::Put("small")
 #[test]
 #[ignore = "makes files: scripts/fuzz seeds"]
 fn captures_of_real_sessions() -> Result<()> {
-    let dir = PathBuf::from(std::env::var_os("FTPALG_SEEDS").context("FTPALG_SEEDS is not set")?);
+    // In the virtual machine all tests run that are ignored elsewhere.
+    let Some(dir) = std::env::var_os("FTPALG_SEEDS").map(PathBuf::from) else { return Ok(()) };
     let clients = [Client::Curl, Client::Lftp, Client::Tnftp, Client::Ftplib];
     for (topology, modes) in [(Topology::Firewall, &Mode::ALL[..]), (Topology::Firewall6, &Mode::EXTENDED)] {
         let v6 = topology == Topology::Firewall6;

@@ -17,7 +17,7 @@ impl Dice {
         Self { state: seed, given: given.into_iter() }
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         if let (Some(high), Some(low)) = (self.given.next(), self.given.next()) {
             return u16::from_be_bytes([high, low]).into();
         }
@@ -29,7 +29,7 @@ impl Dice {
     }
 
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
+        self.roll() % limit
     }
 
     /// So many times in a thousand.

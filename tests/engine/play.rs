@@ -67,7 +67,7 @@ pub fn play(case: &Case) -> World {
     let mut world = World::new(case.site, client, server);
     (world.disorder, world.router.trouble) = (case.disorder, case.trouble);
     world.dice = case.dice.clone();
-    let mut dice = Dice::new(world.dice.next());
+    let mut dice = Dice::new(world.dice.roll());
     let (mut asked, mut answered) = (1, 0);
     world.client.connect(world.now);
     loop {
