@@ -1,17 +1,18 @@
 //! Any packets at either tap, refused transactions, saved states that are damaged: nothing panics, nothing grows
 //! without bound, what goes out is whole, and no pinhole leads where none may lead.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use ftpalg::engine::control::ClientView;
-use ftpalg::engine::pinhole::{Change, Pinhole};
+use ftpalg::engine::pinhole::{Change, Pinhole, PinholeKey};
 use ftpalg::engine::session::Tap;
 use ftpalg::engine::{Decision, Engine, Verdict};
 
 use super::{site, wire};
 use crate::router::{Site, policy};
+use crate::segment::Segment;
 
 /// What one session may take on disk, as in the daemon's store.
 const LARGEST_SESSION: usize = 16_384;
@@ -60,6 +61,8 @@ struct Attack {
     site: Site,
     engine: Engine,
     now: Duration,
+    /// What a server was last told to connect to.
+    expected: Option<PinholeKey>,
     /// The state came from bytes that no engine has saved: it may say anything, for as long as nothing panics.
     is_damaged: bool,
 }
@@ -71,6 +74,7 @@ impl Attack {
             site: site(setting.site),
             engine: Engine::new(policy(), 1),
             now: Duration::from_secs(1),
+            expected: None,
             is_damaged: false,
         }
     }
@@ -82,13 +86,22 @@ impl Attack {
             0 => self.is_damaged |= self.engine.restore(bytes).is_ok(),
             1 => self.damage(bytes),
             2 => drop(self.engine.tick(self.now)),
-            3 => self.engine.forget(&self.site.tuple()),
+            3 => self.data_connection(step, bytes),
             _ => self.packet(step, tap, bytes),
         }
         if step.what & 0x40 != 0 {
             self.restart();
         }
         self.is_sound();
+    }
+
+    /// The server connects to a port that it was told, or to any other; without bytes, the session is forgotten.
+    fn data_connection(&mut self, step: Step, bytes: &[u8]) {
+        let [beside, ..] = bytes else { return self.engine.forget(&self.site.tuple()) };
+        let port = self.expected.map_or(5000, |key| key.port).wrapping_add(u16::from(*beside));
+        let syn = Segment { syn: true, sequence: 1, window: 1000, ..Segment::default() };
+        let (from, to) = (SocketAddr::new(self.site.server.ip(), 20), self.site.public.ip());
+        self.hand_in(step, Tap::ToClient, syn.encode(from, SocketAddr::new(to, port)));
     }
 
     /// A packet of the control connection, or whatever the bytes say.
@@ -98,6 +111,10 @@ impl Attack {
             belong(&mut bytes, tap, self.site, self.setting.initials);
             wire::mend(&mut bytes);
         }
+        self.hand_in(step, tap, bytes);
+    }
+
+    fn hand_in(&mut self, step: Step, tap: Tap, mut bytes: Vec<u8>) {
         let original = bytes.clone();
         let mut decision = self.engine.handle(self.now, tap, &mut bytes);
         if let Verdict::LookUp(tuple) = decision.verdict {
@@ -121,8 +138,10 @@ impl Attack {
             Verdict::LookUp(_) => panic!("looked up twice"),
         }
         for change in &changes {
-            if let Change::Open(pinhole) = change {
-                self.may_lead_there(pinhole);
+            match change {
+                Change::Open(pinhole) => self.may_lead_there(pinhole),
+                Change::Expect(key, _) => self.expected = Some(*key),
+                _ => {}
             }
         }
         if let Some((tuple, _)) = session {
