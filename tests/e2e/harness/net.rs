@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -112,6 +112,11 @@ impl Setup {
                 host.netem(interface, disorder)?;
             }
         }
+        if self.disorder.or(self.netem).is_some() {
+            for end in [layout.client, layout.server] {
+                repeat_without_backing_off(&layout.hosts[end])?;
+            }
+        }
         let mut net = Net { setup: self, layout, daemons: vec![], files, sessions: AtomicU32::new(0), lab };
         net.guard(net.client(), net.layout.dialled)?;
         net.guard(net.server(), net.layout.seen)?;
@@ -127,6 +132,20 @@ impl Setup {
         }
         Ok(net)
     }
+}
+
+/// Loses no time after several losses in a row: Linux otherwise waits 16 s before it repeats a SYN-ACK for the fourth time,
+/// and gives up after the fifth, which chance alone brings about every few thousand connections. (Only kernels from 6.15
+/// on know the bound of the time-out.)
+fn repeat_without_backing_off(end: &Host) -> Result<()> {
+    if Path::new("/proc/sys/net/ipv4/tcp_rto_max_ms").exists() {
+        end.sysctl("net.ipv4.tcp_rto_max_ms", "1000")?;
+        end.sysctl("net.ipv4.tcp_syn_retries", "30")?;
+        end.sysctl("net.ipv4.tcp_synack_retries", "30")?;
+        end.sysctl("net.ipv4.tcp_retries2", "60")?;
+        end.sysctl("net.ipv4.tcp_orphan_retries", "30")?;
+    }
+    Ok(())
 }
 
 /// A topology, running.
