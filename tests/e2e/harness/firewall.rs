@@ -51,8 +51,10 @@ impl Firewall {
             let _ = write!(
                 text,
                 "counter invalid_{chain} {{ }}
+                counter invalid_resets_{chain} {{ }}
                 chain {chain} {{
                     type filter hook {chain} priority filter; policy drop;
+                    ct state invalid tcp flags rst counter name invalid_resets_{chain} drop
                     ct state invalid counter name invalid_{chain} drop
                     ct state established,related accept
                     meta l4proto {{ icmp, ipv6-icmp }} accept

@@ -367,11 +367,16 @@ impl Net {
     /// Checks what must never have happened: a packet that conntrack calls INVALID, in any filter chain of any
     /// router, or a connection of the ends with an address that is not their peer's.
     pub fn finish(self) -> Result<()> {
+        let disorderly = self.setup.disorder.or(self.setup.netem).is_some();
         for (router, firewall) in &self.layout.routers {
             let router = &self.layout.hosts[*router];
             for chain in firewall.chains() {
-                let invalid = router.counter(&format!("inet filter invalid_{chain}"))?;
+                let count = |what| router.counter(&format!("inet filter {what}_{chain}"));
+                let (invalid, resets) = (count("invalid")?, count("invalid_resets")?);
                 ensure!(invalid == 0, "{invalid} packets INVALID in {chain} of {}", router.name());
+                // An end that has closed answers what arrives late with an RST where that one was acknowledged; conntrack
+                // does not like those that lie behind what it saw acknowledged since (nf_conntrack_tcp_packet).
+                ensure!(resets == 0 || disorderly, "{resets} resets INVALID in {chain} of {}", router.name());
             }
         }
         for wire in &self.layout.wires {
