@@ -34,7 +34,7 @@ pub enum Departure {
     Encrypted,
     /// The server's first reply was not 220.
     NoGreeting,
-    /// The client's first line was no FTP command.
+    /// The client's first line, or another before it was logged in, was no FTP command.
     NotFtp,
     /// Its segments are signed (RFC 2385, RFC 5925).
     Signed,
@@ -49,7 +49,7 @@ impl fmt::Display for Departure {
         f.write_str(match self {
             Self::Encrypted => "the dialogue is encrypted from here on, so its data ports cannot be opened",
             Self::NoGreeting => "the server's first reply was not 220",
-            Self::NotFtp => "the client's first line was no FTP command",
+            Self::NotFtp => "the client said what is no FTP command before it was logged in",
             Self::Signed => "its segments are signed (TCP MD5 or AO) and must not be changed",
             Self::Unseen => "its beginning was not seen",
             Self::NotTracked => "conntrack has no entry for it",
