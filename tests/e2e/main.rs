@@ -2,6 +2,7 @@
 //! routers between them. Needs root and the programs of scripts/test-packages.txt.
 
 mod addresses;
+mod attacks;
 mod cuts;
 mod disorder;
 mod edits;

@@ -162,6 +162,10 @@ pub struct Net {
 }
 
 impl Net {
+    pub fn topology(&self) -> Topology {
+        self.setup.topology
+    }
+
     pub fn client(&self) -> &Host {
         &self.layout.hosts[self.layout.client]
     }
@@ -364,9 +368,8 @@ impl Net {
         ))
     }
 
-    /// Checks what must never have happened: a packet that conntrack calls INVALID, in any filter chain of any
-    /// router, or a connection of the ends with an address that is not their peer's.
-    pub fn finish(self) -> Result<()> {
+    /// Checks that conntrack has called no packet INVALID, in any filter chain of any router.
+    pub fn nothing_is_invalid(&self) -> Result<()> {
         let disorderly = self.setup.disorder.or(self.setup.netem).is_some();
         for (router, firewall) in &self.layout.routers {
             let router = &self.layout.hosts[*router];
@@ -384,6 +387,13 @@ impl Net {
                 );
             }
         }
+        Ok(())
+    }
+
+    /// Checks what must never have happened: a packet that conntrack calls INVALID, or a connection of the ends with
+    /// an address that is not their peer's.
+    pub fn finish(self) -> Result<()> {
+        self.nothing_is_invalid()?;
         for wire in &self.layout.wires {
             let toll = wire.toll()?;
             ensure!(toll.iter().all(|packets| *packets > 0), "a wire lost, doubled, held back {toll:?}");
