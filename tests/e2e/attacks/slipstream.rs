@@ -1,6 +1,6 @@
 //! NAT slipstreaming: a program inside that speaks another protocol is led to a server that plays FTP, and what it sends
-//! holds a PORT at the start of a segment (Kamkar, NAT Slipstreaming, 2020, and v2.0 with Armis, 2021; before it Martin,
-//! Rajagopalan and Rubin, Blocking Java Applets at the Firewall, 1997).
+//! holds a PORT at the start of a segment (Kamkar, NAT Slipstreaming, 2020, and v2.0 with Seri and Vishnipolsky, 2021;
+//! before it Martin, Rajagopalan and Rubin, Blocking Java Applets at the Firewall, 1997).
 
 use super::case::{Case, End, Step, c, c_cut, honest, s, trick};
 
@@ -25,7 +25,7 @@ fn played_along() -> [Step; 6] {
 fn beginning_with(first: &[u8], greets_first: bool) -> Vec<Step> {
     let lines = first.iter().filter(|byte| **byte == b'\n').count();
     let begin = if greets_first {
-        vec![s("220 ready\r\n"), c(first), s("500 what?\r\n".repeat(lines))]
+        vec![s("220 ready\r\n"), c(first), s("500 what?\r\n".repeat(lines.max(1)))]
     } else {
         vec![c(first), s("220 ready\r\n")]
     };
@@ -135,6 +135,9 @@ fn beginnings() -> Vec<(String, Vec<u8>)> {
     ] {
         all.push((name.to_owned(), first.to_vec()));
     }
+    let stuffed =
+        [&b"\x00\x03\x05\x9c\x21\x12\xa4\x42aaaaaaaaaaaa\x00\x06\x05\x90"[..], &[b'a'; 1424]].concat();
+    all.push(("STUN with a stuffed name".to_owned(), stuffed));
     // A ClientHello of which no byte ends a verb (blank, CR) before its first LF.
     let hello = [&b"\x16\x03\x01\x02\x01\x01\x00\x01\xfc\x03\x03"[..], &[0xaa; 700], b"\n"].concat();
     all.push(("a long TLS ClientHello".to_owned(), hello));
