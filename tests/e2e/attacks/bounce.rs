@@ -1,4 +1,4 @@
-//! FTP bounce: an address that is not the listener's own (RFC 2577, section 3; CERT CA-1997-27; CVE-1999-0017). To
+//! FTP bounce: an address that is not the listener's own (RFC 2577, sections 2 and 3; CERT CA-1997-27; CVE-1999-0017). To
 //! an ALG it means: a port of another host is opened, or DNAT leads to one.
 
 use super::case::{Case, End, Step, c, honest, logged_in, pasv, port, s, trick};

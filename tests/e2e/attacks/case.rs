@@ -34,7 +34,7 @@ pub enum Step {
 pub enum Outcome {
     /// The port opens: the honest session.
     Opens,
-    /// It does not, and the log gives this reason, once; of what is no fault it says nothing.
+    /// It does not, and the log gives this reason, once. Without a reason it gives no warning.
     Shut(Option<&'static str>),
 }
 
@@ -58,10 +58,14 @@ pub struct Case {
     pub outcome: Outcome,
     /// How many ports besides its own the session opens, rightly.
     pub others: usize,
+    /// The port was open for a while, rightly, and must have been closed.
+    pub opened_before: bool,
     /// A PORT waits for its reply in the end, so a SYN of the server is held back, and dropped.
     pub waits: bool,
     /// Only over this version of IP, 4 or 6.
     pub version: Option<u8>,
+    /// Over IPv6, EPRT, EPSV and 229 stand for PORT, PASV and 227.
+    pub is_translated: bool,
 }
 
 /// An honest session, as like the tricks of its table as it can be.
@@ -74,8 +78,10 @@ pub fn honest(name: &str, listener: End, steps: impl Into<Vec<Step>>) -> Case {
         steps,
         outcome: Outcome::Opens,
         others: 0,
+        opened_before: false,
         waits: false,
         version: None,
+        is_translated: false,
     }
 }
 
@@ -100,9 +106,14 @@ impl Case {
         Case { others: self.others + 1, ..self }
     }
 
-    /// The port is open for a while, rightly.
+    /// The port itself is open for a while, rightly.
     pub fn opened_before(self) -> Case {
-        self.opens_another()
+        Case { opened_before: true, ..self }
+    }
+
+    /// EPRT, EPSV and 229 stand for PORT, PASV and 227 over IPv6.
+    pub fn translated(self) -> Case {
+        Case { is_translated: true, ..self }
     }
 
     /// Only over IPv4.

@@ -86,7 +86,9 @@ pub fn cases() -> Vec<Case> {
     for code in ["200", "226", "228", "229", "127", "257", "327", "427", "527", "627"] {
         let steps =
             logged_in([c("PASV\r\n"), s(format!("{code} Entering Passive Mode ({{own}},{{port}})\r\n"))]);
-        cases.push(trick(&format!("behind {code}"), End::Server, steps));
+        let case = trick(&format!("behind {code}"), End::Server, steps);
+        // Over IPv6 that would be an honest one.
+        cases.push(if code == "229" { case.only_v4() } else { case });
     }
     cases.extend(segments());
     cases.extend(before_login());

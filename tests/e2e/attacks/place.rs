@@ -36,7 +36,28 @@ pub fn third(own: IpAddr) -> IpAddr {
     neighbour(own, 7)
 }
 
+/// What stands for PORT, PASV and 227 where there is IPv6 (RFC 2428).
+const OVER_IPV6: [(&str, &str); 8] = [
+    ("PORT {own},{port}", "EPRT |2|{own.}|{n}|"),
+    ("PORT {own},{other}", "EPRT |2|{own.}|{other n}|"),
+    ("PASV", "EPSV"),
+    ("227 ", "229 "),
+    ("227-", "229-"),
+    ("({own},{port})", "(|||{n}|)"),
+    ("({own},{other})", "(|||{other n}|)"),
+    ("NOOP {own}", "NOOP"),
+];
+
 impl Place {
+    /// A text with PORT, PASV and 227 replaced, over IPv6.
+    pub fn translate(&self, text: &[u8]) -> Vec<u8> {
+        let mut text = text.to_vec();
+        if self.own.is_ipv6() {
+            OVER_IPV6.iter().for_each(|(over_ipv4, over_ipv6)| replace(&mut text, over_ipv4, over_ipv6));
+        }
+        text
+    }
+
     /// A text with its names replaced; `None` if it names what is not there: an IPv6 address with commas.
     pub fn fill(&self, text: &[u8], announced: bool) -> Option<Vec<u8>> {
         let listener = if announced { self.public } else { self.own };

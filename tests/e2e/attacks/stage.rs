@@ -116,6 +116,9 @@ impl Stage {
             }
         }
         faults.extend(self.judge(&played)?);
+        let is_honest = |one: &&Played<'_>| one.case.outcome == Outcome::Opens;
+        let honest = played.iter().filter(is_honest).count();
+        println!("{table}: {} tricks, {honest} honest sessions", played.len() - honest);
         let topology = self.net.topology();
         Ok(faults
             .into_iter()
@@ -145,7 +148,13 @@ impl Stage {
         for step in &case.steps {
             match step {
                 Step::Says(end, pieces, arrival) => {
-                    let Some(heard) = ends.say(*end, pieces, *arrival, &place)? else { return Ok(None) };
+                    let translated = |piece: &Vec<u8>| place.translate(piece);
+                    let pieces = if case.is_translated {
+                        pieces.iter().map(translated).collect()
+                    } else {
+                        pieces.clone()
+                    };
+                    let Some(heard) = ends.say(*end, &pieces, *arrival, &place)? else { return Ok(None) };
                     if *arrival == Arrival::Promised {
                         public_port = announced_port(&heard).context("no PORT arrives")?;
                     }
@@ -165,8 +174,7 @@ impl Stage {
         Ok(Some(Played { case, place, public_port, number: self.sessions, made, _ends: ends }))
     }
 
-    /// A port whose bytes can't be taken for one another's: both have three digits or the first two, and one digit more
-    /// behind either of them is too much.
+    /// A port whose lower byte has three digits, so that one digit more behind it is too much.
     fn new_port(&mut self) -> u16 {
         let port = self.next_port;
         self.next_port += 1;
@@ -304,7 +312,8 @@ impl Played<'_> {
             if made == 0 { held.is_empty() } else { !held.iter().any(|set| set.starts_with("open")) };
         ensure!(is_shut, "OPENED: port {port} stands in {held:?}; {lines:#?}");
         ensure!(table.is_pending(port) == self.case.waits, "port {port} waits, or does not");
-        ensure!(opened == made + self.case.others, "{opened} ports opened: {lines:#?}");
+        let rightly = made + self.case.others + usize::from(self.case.opened_before);
+        ensure!(opened == rightly, "{opened} ports opened: {lines:#?}");
         if let Some(reason) = explained {
             let told = lines.iter().filter(|line| line.contains(reason)).count();
             ensure!(told == 1, "the log says {told} times \"{reason}\": {lines:#?}");
@@ -356,9 +365,12 @@ impl Ends {
     }
 }
 
-/// The port that a PORT names.
+/// The port that a PORT or EPRT names.
 fn announced_port(line: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(line).ok()?.trim_end();
+    if let Some(fields) = text.strip_suffix('|') {
+        return fields.rsplit('|').next()?.parse().ok();
+    }
     let mut numbers = text.rsplit(',').map(str::parse::<u8>);
     let (low, high) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
     Some(u16::from_be_bytes([high, low]))

@@ -64,7 +64,8 @@ fn replies() -> Vec<Case> {
                 c("NOOP {own}\r\nPASV\r\n"),
                 s("200 fine\r\n227 no address\r\n227 Entering Passive Mode ({own},{port})\r\n"),
             ])
-        }),
+        })
+        .only_v4(),
         trick("229 twice", End::Server, {
             logged_in([c("EPSV\r\n"), s("229 ok (|||{other n}|)\r\n229 ok (|||{n}|)\r\n")])
         })
