@@ -153,7 +153,7 @@ impl Engine {
         let disposition = if packet.is_syn() {
             session.handshake(tap, &mut packet, outcome)
         } else {
-            let mut around = Surroundings { now, policy: &self.policy, ports: &mut self.ports };
+            let mut around = Surroundings { now, policy: &self.policy, ports: self.ports.act_for(tuple) };
             session.segment(tap, &mut packet, &mut around, outcome)
         };
         session.owed.append(&mut outcome.changes);
@@ -206,7 +206,7 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&tuple) else { return };
         let Some(syn) = session.gives_way(packet) else { return };
         outcome.changes.append(&mut session.owed);
-        session.dialogue.end(&mut self.ports, outcome);
+        session.dialogue.end(self.ports.act_for(tuple), outcome);
         outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
         let id = self.next_id();
         self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
@@ -224,7 +224,7 @@ impl Engine {
         let Some(tuple) = self.ports.expected_by(key) else { return Decision::of(Verdict::Pass) };
         let Some(session) = self.sessions.get_mut(&tuple) else { return Decision::of(Verdict::Drop) };
         let mut outcome = Outcome::default();
-        session.dialogue.consent(key, now, &mut self.ports, &mut outcome);
+        session.dialogue.consent(key, now, self.ports.act_for(tuple), &mut outcome);
         let verdict = if outcome.changes.is_empty() { Verdict::Drop } else { Verdict::Pass };
         self.counters.dropped += u64::from(verdict == Verdict::Drop);
         session.owed.append(&mut outcome.changes);
@@ -270,7 +270,7 @@ impl Engine {
         session.refusals += 1;
         if session.refusals >= PATIENCE {
             session.refusals = 0;
-            session.give_up(&mut self.ports);
+            session.give_up(self.ports.act_for(tuple));
             self.postponed.append(&mut session.owed);
         }
     }
@@ -294,7 +294,7 @@ impl Engine {
         for tuple in gone {
             if let Some(mut session) = self.sessions.remove(&tuple) {
                 let mut outcome = Outcome::default();
-                session.dialogue.end(&mut self.ports, &mut outcome);
+                session.dialogue.end(self.ports.act_for(tuple), &mut outcome);
                 changes.append(&mut session.owed);
                 changes.append(&mut outcome.changes);
                 changes.push(Change::Forget(tuple));
@@ -317,17 +317,21 @@ impl Engine {
         }
         if session.owed.contains(&Change::Shift(session.tuple)) {
             // The kernel did not agree to it, so the line may have passed as it was.
-            session.unshift(&mut self.ports);
+            session.unshift(self.ports.act_for(session.tuple));
         }
         session.was_unattended();
         let (tuple, client) =
             (session.tuple, session.view.map_or(session.tuple.client.ip(), |view| view.client));
         for (pinhole, is_open, until) in session.dialogue.pinholes() {
-            // One that can't be reserved again is one that another session has: it is not this one's any more.
+            // One that can't be reserved again is one that another session has: it is not this one's any more. Of two
+            // that lead to the same place, the later one counts.
             let until = until.max(session.last_packet.saturating_add(pinhole.timeout));
+            if self.ports.until(pinhole.key).is_some_and(|other| other > until) {
+                continue;
+            }
             let request = Request { client, session: tuple, to: Some(pinhole.to), until };
             if self.ports.reserve(pinhole.key, request).is_ok() && is_open {
-                self.ports.open(pinhole.key);
+                self.ports.act_for(tuple).open(pinhole.key);
             }
         }
         for key in session.promised() {
@@ -341,16 +345,24 @@ impl Engine {
         Ok(tuple)
     }
 
+    /// The rules that queue packets were away for a moment, as in a firewall reload: some may have passed unseen.
+    pub fn was_passed_by(&mut self) {
+        self.sessions.values_mut().for_each(Session::was_passed_by);
+    }
+
     /// Drops a restored session whose connection is no more.
     pub fn forget(&mut self, tuple: &ControlTuple) {
         if let Some(mut session) = self.sessions.remove(tuple) {
-            session.dialogue.end(&mut self.ports, &mut Outcome::default());
+            session.dialogue.end(self.ports.act_for(*tuple), &mut Outcome::default());
         }
     }
 
     /// The pinholes that are open now, with what is left of their time: to put them back after a flush.
     pub fn open_pinholes(&self, now: Duration) -> Vec<Pinhole> {
-        let all = self.sessions.values().flat_map(|session| session.dialogue.pinholes());
+        let all = self.sessions.values().flat_map(|session| {
+            let own = |key| self.ports.is_of(key, session.tuple);
+            session.dialogue.pinholes().filter(move |(pinhole, ..)| own(pinhole.key))
+        });
         all.filter(|&(_, is_open, until)| is_open && until > now)
             .map(|(pinhole, _, until)| Pinhole { timeout: until - now, ..pinhole })
             .collect()

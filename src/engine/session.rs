@@ -157,8 +157,17 @@ impl Session {
         self.is_shifted && !self.is_over
     }
 
+    /// The daemon's rules were away for a moment, so that packets may have passed unseen.
+    pub fn was_passed_by(&mut self) {
+        self.to_server.was_passed_by();
+        if let Some(to_client) = &mut self.to_client {
+            to_client.was_passed_by();
+        }
+    }
+
     /// The daemon was away: what follows may lie ahead of what was seen, unless nothing could pass.
     pub fn was_unattended(&mut self) {
+        self.was_passed_by();
         if self.is_shifted {
             return;
         }
