@@ -5,6 +5,7 @@
 //! are an outsider, on another WAN link of the router, and an insider, on another LAN; neither sees what the client and
 //! the server say to each other.
 
+mod offpath;
 mod pinholes;
 mod streams;
 
@@ -22,8 +23,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The control port of the server that a real program runs, and of the one that scripts run by hand.
 const PORTS: [u16; 2] = [21, 2121];
 
-/// Ports of ends that scripts lead by hand, beside the second control port: see `End` in lab.py.
-const BY_HAND: &str = "45000-45999";
+/// Ports of clients that scripts lead by hand (`End` in lab.py). No program gets one of them by chance.
+const BY_HAND: &str = "20000-20999";
 
 /// A net with attackers in it.
 struct Arena {
@@ -42,15 +43,15 @@ impl Arena {
         net.lab.link(&insider, &["10.0.9.2/24"], net.router(), &["10.0.9.1/24"])?;
         outsider.route("default via 203.0.113.1")?;
         insider.route("default via 10.0.9.1")?;
-        for host in [net.client(), net.server(), &outsider, &insider] {
+        // Kernels know nothing of connections that scripts lead by hand, and would reset them.
+        for (host, ports) in [(net.client(), BY_HAND.to_owned()), (net.server(), PORTS[1].to_string())] {
             host.nft(&format!(
                 "table inet by_hand {{
                     chain output {{ type filter hook output priority 0;
                         meta mark 7 accept
-                        tcp sport {{ {}, {BY_HAND} }} tcp flags & rst == rst drop
+                        tcp sport {ports} tcp flags & rst == rst drop
                     }}
-                }}",
-                PORTS[1]
+                }}"
             ))?;
         }
         // Behind the reassembly of fragments (-400), before the tap (-300).
@@ -58,11 +59,13 @@ impl Arena {
             "table inet witness {
                 counter outside { }
                 counter inside { }
+                counter at_ends { }
                 counter marked { }
                 counter marked_behind { }
                 chain prerouting { type filter hook prerouting priority -350;
                     iifname outsider counter name outside
                     iifname insider counter name inside
+                    iifname { client, server } counter name at_ends
                 }
                 chain forward { type filter hook forward priority -4;
                     meta mark & 0x00200000 != 0 counter name marked

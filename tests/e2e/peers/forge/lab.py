@@ -155,7 +155,8 @@ class Tap:
         """What came by since the last time."""
         while select.select([self.socket], [], [], 0)[0]:
             packet, where = self.socket.recvfrom(65536)
-            if where[1] == 0x0800 and packet[9] == 6 and packet[6:8] in (b"\0\0", b"\x40\0"):
+            is_whole = packet[6:8] in (b"\0\0", b"\x40\0") and len(packet) >= (packet[0] & 15) * 4 + 20
+            if where[1] == 0x0800 and packet[9] == 6 and is_whole:
                 yield Seen(packet)
 
     def wait(self, fits, limit=4):
@@ -192,6 +193,7 @@ class Wire:
         return line.decode().rstrip("\r")
 
     def reset(self):
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, OWN)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
