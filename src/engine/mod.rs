@@ -27,6 +27,7 @@ pub mod stream;
 pub mod waiting;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use control::{ClientView, ControlTuple};
@@ -44,6 +45,10 @@ use session::{Disposition, Session, Syn, Tap};
 /// being inspected.
 pub const MAX_SESSIONS: usize = 65_536;
 
+/// How many of them one client address may have: a quarter, so that one host cannot lock all others out. An office
+/// behind one address, or a proxy, stays far below.
+pub const MAX_SESSIONS_PER_CLIENT: u32 = 16_384;
+
 /// How often the kernel may refuse what a session asks before its pinholes are given up and its lines go on
 /// without them.
 const PATIENCE: u32 = 3;
@@ -54,6 +59,8 @@ pub struct Engine {
     policy: Policy,
     ports: Ports,
     sessions: HashMap<ControlTuple, Session>,
+    /// How many sessions each client has, of those whose client's view is known.
+    per_client: HashMap<IpAddr, u32>,
     /// What the kernel would not take, and no packet needs to wait for.
     postponed: Vec<Change>,
     last_id: u64,
@@ -69,6 +76,7 @@ impl Engine {
             policy,
             ports: Ports::new(seed),
             sessions: HashMap::new(),
+            per_client: HashMap::new(),
             postponed: Vec::new(),
             last_id: 0,
             numbers: (1, 0),
@@ -151,7 +159,7 @@ impl Engine {
             return Decision::of(Verdict::LookUp(tuple));
         }
         let disposition = if packet.is_syn() {
-            session.handshake(tap, &mut packet, outcome)
+            session.handshake(tap, &mut packet, now, outcome)
         } else {
             let mut around = Surroundings { now, policy: &self.policy, ports: self.ports.act_for(tuple) };
             session.segment(tap, &mut packet, &mut around, outcome)
@@ -208,6 +216,7 @@ impl Engine {
         outcome.changes.append(&mut session.owed);
         session.dialogue.end(self.ports.act_for(tuple), outcome);
         outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
+        self.remove(&tuple);
         let id = self.next_id();
         self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
     }
@@ -236,11 +245,29 @@ impl Engine {
     /// The client's view of a connection, as conntrack knows it; `None` if conntrack has no entry.
     pub fn learn(&mut self, tuple: ControlTuple, view: Option<ClientView>) {
         let Some(session) = self.sessions.get_mut(&tuple) else { return };
-        session.view = view;
-        if view.is_none() {
-            session.departed = Some(Departure::NotTracked);
-            session.unreported.push(Event::Departed(Departure::NotTracked));
+        let Some(found) = view else { return session.leave(Departure::NotTracked) };
+        let count = self.per_client.entry(found.client).or_default();
+        if *count >= MAX_SESSIONS_PER_CLIENT {
+            self.counters.overflow += 1;
+            return session.leave(Departure::TooManyOfClient);
         }
+        if session.view.replace(found).is_none() {
+            *count += 1;
+        }
+    }
+
+    /// Takes a session out.
+    fn remove(&mut self, tuple: &ControlTuple) -> Option<Session> {
+        let session = self.sessions.remove(tuple)?;
+        if let Some(client) = session.view.map(|view| view.client) {
+            if let Some(count) = self.per_client.get_mut(&client) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.per_client.remove(&client);
+                }
+            }
+        }
+        Some(session)
     }
 
     /// The kernel has acknowledged what the last decision for this session asked. Returns what has happened in
@@ -258,7 +285,7 @@ impl Engine {
             }
         }
         if session.departed.is_some() && !session.is_shifted {
-            self.sessions.remove(&tuple);
+            self.remove(&tuple);
         }
         events
     }
@@ -292,7 +319,7 @@ impl Engine {
             _ => true,
         });
         for tuple in gone {
-            if let Some(mut session) = self.sessions.remove(&tuple) {
+            if let Some(mut session) = self.remove(&tuple) {
                 let mut outcome = Outcome::default();
                 session.dialogue.end(self.ports.act_for(tuple), &mut outcome);
                 changes.append(&mut session.owed);
@@ -341,6 +368,10 @@ impl Engine {
             self.ports.reserve(key, request).ok();
         }
         self.number_sessions_from(session.id);
+        self.remove(&tuple);
+        if session.view.is_some() {
+            *self.per_client.entry(client).or_default() += 1;
+        }
         self.sessions.insert(tuple, session);
         Ok(tuple)
     }
@@ -352,7 +383,7 @@ impl Engine {
 
     /// Drops a restored session whose connection is no more.
     pub fn forget(&mut self, tuple: &ControlTuple) {
-        if let Some(mut session) = self.sessions.remove(tuple) {
+        if let Some(mut session) = self.remove(tuple) {
             session.dialogue.end(self.ports.act_for(*tuple), &mut Outcome::default());
         }
     }

@@ -138,7 +138,7 @@ impl Session {
         // What the receiver acknowledges without our having seen it passed while nobody looked. If edits wait for
         // their acknowledgment, they were made in what had passed already: they were in vain.
         if place != Place::Outside
-            && stream.acknowledge(receivers, packet.window(), around.now)
+            && stream.acknowledge(receivers, around.now)
             && stream.edits.can_be_undone()
             && inspected
         {

@@ -16,6 +16,10 @@ use super::position::{self, Translate};
 /// network may double it.
 const PROOF_OF_GAP: u8 = 4;
 
+/// How far from what is known a segment or an acknowledgment may lie, in bytes. Control connections have less under way.
+/// It is not learnt from the windows that are offered: in a forged packet that is near enough, any window can stand.
+const WINDOW: u64 = u16::MAX as u64;
+
 /// How far ahead a segment may lie after the daemon was away.
 const AFTER_ABSENCE: u64 = 1 << 30;
 
@@ -45,10 +49,6 @@ pub struct Stream {
     pub next: u64,
     /// The first position that the receiver has not acknowledged.
     acknowledged: u64,
-    /// The largest window that the receiver has offered, in bytes.
-    window: u64,
-    /// The receiver's window scale.
-    scale: u8,
     /// What was changed.
     pub edits: Edits,
     /// The line that has not come to its end.
@@ -75,17 +75,12 @@ impl Stream {
     /// A stream whose sender starts with this initial sequence number; SYN takes one.
     pub fn new(initial: u32) -> Self {
         let first = position::first(initial) + 1;
-        Self { first, next: first, acknowledged: first, window: u64::from(u16::MAX), ..Self::default() }
+        Self { first, next: first, acknowledged: first, ..Self::default() }
     }
 
     /// Whether nothing has come yet.
     pub fn is_fresh(&self) -> bool {
         self.next == self.first
-    }
-
-    /// The receiver's window scale, from its SYN.
-    pub fn set_scale(&mut self, scale: u8) {
-        self.scale = scale;
     }
 
     /// Whether one that comes from a file holds together, so that counting with its positions can't overflow.
@@ -95,8 +90,6 @@ impl Stream {
         self.first >= position::first(0)
             && positions.is_sorted()
             && self.next < HIGHEST
-            && self.scale <= 14
-            && self.window <= u64::from(u16::MAX) << 14
             && self.edits.is_sound(self.first, self.next)
             && self.line.is_sound(HIGHEST)
     }
@@ -104,8 +97,8 @@ impl Stream {
     /// Where a segment of `length` bytes at `position` lies.
     pub fn place(&self, position: u64, length: u64) -> Place {
         let end = position + length;
-        let reach = if self.was_unattended { self.window.max(AFTER_ABSENCE) } else { self.window };
-        if position > self.next + reach || end + self.window < self.next {
+        let reach = if self.was_unattended { AFTER_ABSENCE } else { WINDOW };
+        if position > self.next + reach || end + WINDOW < self.next {
             Place::Outside
         } else if position > self.next {
             Place::Ahead
@@ -125,9 +118,8 @@ impl Stream {
     /// Whether the receiver would take a segment with this acknowledgment number of the other direction (RFC 5961,
     /// section 5.2). Bare acknowledgments may not have come by, so the newest one known can be old.
     pub fn may_be_acknowledged(&self, receivers: u64) -> bool {
-        let reach = self.window.max(u64::from(u16::MAX));
-        let ahead = if self.was_unattended { AFTER_ABSENCE } else { reach };
-        receivers <= self.sent() + ahead && receivers + reach >= self.edits.forward(self.acknowledged)
+        let ahead = if self.was_unattended { AFTER_ABSENCE } else { WINDOW };
+        receivers <= self.sent() + ahead && receivers + WINDOW >= self.edits.forward(self.acknowledged)
     }
 
     /// The receiver's position behind the last byte that went out.
@@ -135,15 +127,14 @@ impl Stream {
         self.edits.forward(self.next)
     }
 
-    /// Takes an acknowledgment of the receiver, and the window beside it. Returns whether it names bytes that
+    /// Takes an acknowledgment of the receiver. Returns whether it names bytes that
     /// never came by here, though they may have been sent.
-    pub fn acknowledge(&mut self, receivers: u64, window: u16, now: Duration) -> bool {
+    pub fn acknowledge(&mut self, receivers: u64, now: Duration) -> bool {
         let unseen = receivers > self.sent();
         if !self.may_be_acknowledged(receivers) || unseen && !self.may_lack {
             return false;
         }
         self.settle(receivers, now);
-        self.window = self.window.max(u64::from(window) << self.scale);
         if !unseen {
             let position = self.edits.backward(receivers);
             self.acknowledged = self.acknowledged.max(position);
@@ -251,26 +242,26 @@ mod tests {
     fn acknowledgments_of_what_was_not_seen_are_noticed() {
         let mut stream = stream();
         let next = stream.next;
-        assert!(!stream.acknowledge(next, 100, NOW));
+        assert!(!stream.acknowledge(next, NOW));
         assert_eq!(stream.acknowledged, next);
-        assert!(!stream.acknowledge(next + 1000, 100, NOW), "nothing can be missing: a lie");
+        assert!(!stream.acknowledge(next + 1000, NOW), "nothing can be missing: a lie");
         stream.was_passed_by();
-        assert!(stream.acknowledge(next + 1000, 100, NOW));
+        assert!(stream.acknowledge(next + 1000, NOW));
         assert_eq!(stream.acknowledged, next, "nothing is learnt from it yet");
-        assert!(!stream.acknowledge(next + 1_000_000, 100, NOW), "too far off to be true");
+        assert!(!stream.acknowledge(next + 1_000_000, NOW), "too far off to be true");
     }
 
     #[test]
     fn after_a_gap_an_acknowledgment_of_news_proves_that_nothing_is_missing() {
         let mut stream = stream();
         stream.was_passed_by();
-        assert!(!stream.acknowledge(stream.next, 100, NOW), "it may be older than what passed");
-        assert!(stream.acknowledge(stream.next + 1, 100, NOW + SETTLED));
-        assert!(!stream.acknowledge(stream.next, 100, NOW + SETTLED * 2), "no news");
-        assert!(stream.acknowledge(stream.next + 1, 100, NOW + SETTLED * 2));
+        assert!(!stream.acknowledge(stream.next, NOW), "it may be older than what passed");
+        assert!(stream.acknowledge(stream.next + 1, NOW + SETTLED));
+        assert!(!stream.acknowledge(stream.next, NOW + SETTLED * 2), "no news");
+        assert!(stream.acknowledge(stream.next + 1, NOW + SETTLED * 2));
         stream.next += 10;
-        assert!(!stream.acknowledge(stream.next, 100, NOW + SETTLED * 2));
-        assert!(!stream.acknowledge(stream.next + 1, 100, NOW + SETTLED * 2));
+        assert!(!stream.acknowledge(stream.next, NOW + SETTLED * 2));
+        assert!(!stream.acknowledge(stream.next + 1, NOW + SETTLED * 2));
     }
 
     #[test]
@@ -306,7 +297,7 @@ mod tests {
         assert!(!stream.agrees(next - 1, b"\0", false));
         assert!(stream.agrees(next - 1, b"\0", true));
         assert!(!stream.agrees(next - 2, b"\0", true));
-        stream.acknowledge(next, 100, NOW);
+        stream.acknowledge(next, NOW);
         assert!(stream.agrees(next - 1, b"\0", false));
     }
 }

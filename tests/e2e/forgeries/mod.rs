@@ -5,6 +5,7 @@
 //! are an outsider, on another WAN link of the router, and an insider, on another LAN; neither sees what the client and
 //! the server say to each other.
 
+mod floods;
 mod offpath;
 mod pinholes;
 mod streams;
