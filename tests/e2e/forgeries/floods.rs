@@ -31,3 +31,10 @@ fn a_flood_of_syns_is_noticed_and_over_ten_seconds_later() -> Result<()> {
     ensure!(log.contains("too many SYNs wait for a server's greeting"), "the log does not tell:\n{log}");
     arena.finish()
 }
+
+#[test]
+fn a_server_that_greets_late_is_waited_for() -> Result<()> {
+    let arena = Arena::new(Topology::Masquerade, "")?;
+    arena.run("floods", "slow_greeting")?;
+    arena.finish()
+}

@@ -105,11 +105,13 @@ impl Arena {
         lab += &host("insider", &self.insider, "10.0.9.2", "router");
         write!(
             lab,
-            "\"dialled\": \"{}\", \"seen\": \"{}\", \"ports\": {PORTS:?}, \"daemon\": {}, \"small\": \"{}\"}}",
+            "\"dialled\": \"{}\", \"seen\": \"{}\", \"ports\": {PORTS:?}, \"daemon\": {}, \"small\": \"{}\", \
+             \"dir\": \"{}\"}}",
             text(&net.layout.dialled),
             text(&net.layout.seen),
             net.daemons[0].process.id(),
-            net.files.join("small").display()
+            net.files.join("small").display(),
+            net.lab.dir().display()
         )?;
         let path = format!("{}/tests/e2e/peers/forge/{script}.py", env!("CARGO_MANIFEST_DIR"));
         // Outside of all hosts: the script enters them.

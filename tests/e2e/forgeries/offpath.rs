@@ -16,5 +16,6 @@ fn packets_in_the_server_s_name_from_outside_change_nothing() -> Result<()> {
 fn packets_in_the_client_s_name_from_inside_change_nothing() -> Result<()> {
     let arena = Arena::new(Topology::Masquerade, "")?;
     arena.run("offpath", "from_inside")?;
+    arena.run("offpath", "syns_from_inside")?;
     arena.finish()
 }

@@ -71,9 +71,12 @@ def many_sessions():
     assert memory() - before < 65_536, f"{memory() - before} KiB more"
     for talk in talks:
         talk.client.reset()
-    until("its pinholes are closed", lambda: elements("open4") == 0)
-    assert numbers(Talk("insider").ask(port_line(address("insider"), 10_000), "200 fine")[0])
-    assert elements("open4") == 1
+        time.sleep(0.003)  # resets are sent once, and the queue has an end
+    time.sleep(2)
+    left = elements("open4")
+    assert left == 0, f"{left} pinholes of sessions that were reset"
+    listen("insider", 9001)
+    assert works("server", Talk("insider").port(9001)), "the client that has come to its senses"
 
 
 def syns():
@@ -81,30 +84,38 @@ def syns():
     listen("client", 5001)
     other = Talk("client")
     send = sender("insider")
-    arrived, begun = counter("inside"), counter("sessions_begun", "inet ftpalg")
     nowhere = address("server").rsplit(".", 1)[0]
-    sent = 0
-    end = time.monotonic() + 25 * PATIENCE
-    while counter("sessions_unseen", "inet ftpalg") == 0:
-        assert time.monotonic() < end, f"the set is not full after {sent} SYNs"
-        for _ in range(4000):
-            source = (f"10.0.9.{random.randrange(3, 250)}", random.randrange(1024, 65536))
-            # Several hosts, for masquerade has no more than 64,512 ports for each.
-            send(tcp(source, (f"{nowhere}.{random.randrange(210, 250)}", 21), random.getrandbits(32), 0, SYN))
-            sent += 1
-        # The session that lives does not feel it.
-        if sent % 20_000 == 0:
-            assert works("server", other.port(5001)), f"after {sent} SYNs"
-    assert counter("inside") - arrived > 60_000 and counter("sessions_begun", "inet ftpalg") - begun > 60_000
+    # So many SYNs in ten seconds are more than a script sends on a busy machine: most of them are put in as the rule would
+    # have put them in.
+    filled = [f"{nowhere}.{240 + n // 60_000} . 21 . {LAB['seen']} . {1024 + n % 60_000} timeout 20s" for n in range(65_000)]
+    with open(os.path.join(LAB["dir"], "filled.nft"), "w") as file:
+        file.write("add element inet ftpalg control_new4 { " + ", ".join(filled) + " }\n")
+    nft("router", "-f", file.name)
     assert works("server", other.port(5001)), "the session that lives"
+    arrived, begun = counter("inside"), counter("sessions_begun", "inet ftpalg")
+    for number in range(3000):
+        source = (f"10.0.9.{3 + number % 250}", 1024 + number)
+        send(tcp(source, (f"{nowhere}.{210 + number % 16}", 21), random.getrandbits(32), 0, SYN))
+    until("they arrive", lambda: counter("inside") - arrived >= 3000)
+    assert counter("sessions_begun", "inet ftpalg") - begun >= 3000
+    assert counter("sessions_unseen", "inet ftpalg") > 1000, "the set is not full"
     # What begins at the bound is not looked at, and not hindered either.
     unseen = Talk("client")
-    assert unseen.ask("NOOP", "200 fine") == ("NOOP", "200 fine")
-    # Ten seconds later there is room again.
+    line, _ = unseen.ask(port_line(address("client"), 5001), "200 fine")
+    assert line == port_line(address("client"), 5001), line
+    assert works("server", other.port(5001)), "the session that lives"
+    # What the SYNs have put in is gone after ten seconds.
     time.sleep(11)
     assert works("server", Talk("client").port(5001)), "a session that begins afterwards"
-    assert works("server", other.port(5001)), "the session that lives"
-    print(f"{sent} SYNs")
+
+
+def slow_greeting():
+    """Ten seconds are for a SYN that nobody answers: a server that takes longer to greet is waited for."""
+    listen("client", 5001)
+    talk = Talk("client", login=False)
+    time.sleep(13)
+    talk.greet()
+    assert works("server", talk.port(5001))
 
 
 run(globals())

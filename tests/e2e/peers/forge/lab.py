@@ -50,10 +50,11 @@ def counter(name, table="inet witness"):
     return int(nft("router", "list", "counter", *table.split(), name).split("packets")[1].split()[0])
 
 
-def elements(*names):
-    """How many elements these sets of ftpalg have."""
-    sets = [json.loads(nft("router", "-j", "list", "set", "inet", "ftpalg", name)) for name in names]
-    return sum(len(entry["set"].get("elem", [])) for one in sets for entry in one["nftables"] if "set" in entry)
+def elements(name):
+    """How many elements a set or map of ftpalg has."""
+    kind = "map" if name[:-1] in ("mark", "dnat", "snat") else "set"
+    found = json.loads(nft("router", "-j", "list", kind, "inet", "ftpalg", name))["nftables"]
+    return sum(len(entry[kind].get("elem", [])) for entry in found if kind in entry)
 
 
 def until(what, is_so, limit=8):
