@@ -216,8 +216,10 @@ class Talk:
     told to say. It is logged in."""
 
     listeners = {}
+    all = []  # a session lives until it is ended
 
     def __init__(self, client="client", source=0, login=True):
+        self.all.append(self)
         port = LAB["ports"][1]
         if port not in self.listeners:
             self.listeners[port] = listen("server", port)
