@@ -66,6 +66,7 @@ impl Guard {
             match self.shared.with_all_unless_ended(Firewall::repair) {
                 None => return Ok(()),
                 Some(Ok(missing)) => {
+                    self.shared.all_engines().for_each(|engine| lock(engine).was_passed_by());
                     let who = match foreign {
                         Foreign::By(program, pid) => format!("{program} (process {pid})"),
                         Foreign::Many => "many at once".to_owned(),

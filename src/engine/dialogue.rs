@@ -330,6 +330,9 @@ impl Dialogue {
         if !self.has_open(&pinhole) {
             self.close(ports, outcome);
         }
+        if ports.is_others(pinhole.key) {
+            return; // another session of the same client has named it since
+        }
         ports.open(pinhole.key);
         self.open = Some(Open { pinhole, since: now, is_reply_due: false });
         outcome.changes.push(Change::Open(pinhole));
@@ -339,8 +342,9 @@ impl Dialogue {
     /// Closes what is open: it was used, or is wanted no more.
     fn close(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
         if let Some(Open { pinhole, .. }) = self.open.take() {
-            ports.release(pinhole.key);
-            outcome.changes.push(Change::Close(pinhole.key));
+            if ports.release(pinhole.key) {
+                outcome.changes.push(Change::Close(pinhole.key));
+            }
         }
     }
 
@@ -349,8 +353,7 @@ impl Dialogue {
     fn withdraw(&self, pinhole: &Pinhole, ports: &mut Ports, outcome: &mut Outcome) {
         if self.has_open(pinhole) {
             ports.open(pinhole.key);
-        } else if self.pinholes().all(|(held, ..)| held.key != pinhole.key) {
-            ports.release(pinhole.key);
+        } else if self.pinholes().all(|(held, ..)| held.key != pinhole.key) && ports.release(pinhole.key) {
             outcome.changes.push(Change::Close(pinhole.key));
         }
     }
@@ -364,7 +367,8 @@ impl Dialogue {
     fn renew(&mut self, planner: &mut Planner<'_>, outcome: &mut Outcome) {
         let Some(open) = &mut self.open else { return };
         let age = planner.now.saturating_sub(open.since);
-        if age > open.pinhole.timeout / 4 && age < open.pinhole.timeout {
+        let is_own = !planner.ports.is_others(open.pinhole.key);
+        if is_own && age > open.pinhole.timeout / 4 && age < open.pinhole.timeout {
             open.since = planner.now;
             planner.ports.extend(open.pinhole.key, planner.now + open.pinhole.timeout);
             outcome.changes.push(Change::Renew(open.pinhole));
@@ -389,10 +393,7 @@ impl Dialogue {
     /// The session ends or leaves inspection: nothing of it stays open.
     pub fn end(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
         let keys: Vec<_> = self.pinholes().map(|(pinhole, ..)| pinhole.key).collect();
-        for key in keys {
-            ports.release(key);
-            outcome.changes.push(Change::Close(key));
-        }
+        outcome.changes.extend(keys.into_iter().filter(|&key| ports.release(key)).map(Change::Close));
         self.waiting.clear();
         self.open = None;
         self.offered = None;

@@ -42,6 +42,8 @@ pub enum Departure {
     Unseen,
     /// conntrack has no entry for it.
     NotTracked,
+    /// Its client has as many sessions as one may have.
+    TooManyOfClient,
 }
 
 impl fmt::Display for Departure {
@@ -53,6 +55,7 @@ impl fmt::Display for Departure {
             Self::Signed => "its segments are signed (TCP MD5 or AO) and must not be changed",
             Self::Unseen => "its beginning was not seen",
             Self::NotTracked => "conntrack has no entry for it",
+            Self::TooManyOfClient => "its client has too many sessions",
         })
     }
 }

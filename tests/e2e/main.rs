@@ -6,6 +6,7 @@ mod attacks;
 mod cuts;
 mod disorder;
 mod edits;
+mod forgeries;
 mod harness;
 mod life;
 mod mtu;
