@@ -67,7 +67,8 @@ impl Daemon {
         fs::write(&config, configuration(router, dir, settings, accept_in))?;
         let program = PathBuf::from(env!("CARGO_BIN_EXE_ftpalg"));
         let process = launch(router, &program, &config)?;
-        let mut daemon = Daemon { process, config, program, router: router.name().to_owned(), earlier: String::new() };
+        let mut daemon =
+            Daemon { process, config, program, router: router.name().to_owned(), earlier: String::new() };
         daemon.process.wait_for_log("ready", Duration::from_secs(10))?;
         Ok(daemon)
     }

@@ -111,7 +111,10 @@ fn killed(topology: Topology, plan: Plan, settings: &'static str, seed: u64) -> 
     }
     let took = start.elapsed();
     let steps = sessions.end()?;
-    println!("{} kills in {took:.1?}, {steps} steps of busy sessions: {topology}, {plan:?}, {settings}", kills());
+    println!(
+        "{} kills in {took:.1?}, {steps} steps of busy sessions: {topology}, {plan:?}, {settings}",
+        kills()
+    );
     finish(net, wiretap)
 }
 
