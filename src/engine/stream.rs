@@ -27,6 +27,23 @@ const AFTER_ABSENCE: u64 = 1 << 30;
 /// receiver sent before it had what passed in the gap has arrived by then.
 const SETTLED: Duration = Duration::from_secs(60);
 
+/// How long after its first segment the receiver is asked what it has. What passed before that segment has come there
+/// by then, late as it may be, and acknowledgments of before have come here.
+const BEFORE_ASKING: Duration = Duration::from_millis(150);
+
+/// What is known of the time when nobody looked, in one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Absence {
+    /// Nothing passed unseen.
+    #[default]
+    Over,
+    /// Nothing has come since: what comes may have passed before, or lie far ahead.
+    Unknown,
+    /// The first segment since came then (time since boot). What goes on from where the stream stands waits until the
+    /// receiver has been `asked`, and has answered.
+    Waiting { since: Duration, asked: bool },
+}
+
 /// Where a segment lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -58,8 +75,8 @@ pub struct Stream {
     pub history: History,
     /// FIN was seen.
     pub finished: bool,
-    /// The daemon was away, and nothing has come since: what comes may have passed before, or lie far ahead.
-    pub was_unattended: bool,
+    /// Whether the daemon was away, and how far that has been cleared up.
+    absence: Absence,
     /// Packets may have passed unseen. Otherwise an end that acknowledges what never came by, or sends behind what never
     /// came by, lies, to have bytes passed over that it does not want to be read.
     #[serde(skip)]
@@ -97,7 +114,7 @@ impl Stream {
     /// Where a segment of `length` bytes at `position` lies.
     pub fn place(&self, position: u64, length: u64) -> Place {
         let end = position + length;
-        let reach = if self.was_unattended { AFTER_ABSENCE } else { WINDOW };
+        let reach = if self.is_unclear() { AFTER_ABSENCE } else { WINDOW };
         if position > self.next + reach || end + WINDOW < self.next {
             Place::Outside
         } else if position > self.next {
@@ -118,7 +135,7 @@ impl Stream {
     /// Whether the receiver would take a segment with this acknowledgment number of the other direction (RFC 5961,
     /// section 5.2). Bare acknowledgments may not have come by, so the newest one known can be old.
     pub fn may_be_acknowledged(&self, receivers: u64) -> bool {
-        let ahead = if self.was_unattended { AFTER_ABSENCE } else { WINDOW };
+        let ahead = if self.is_unclear() { AFTER_ABSENCE } else { WINDOW };
         receivers <= self.sent() + ahead && receivers + WINDOW >= self.edits.forward(self.acknowledged)
     }
 
@@ -168,13 +185,57 @@ impl Stream {
         self.may_lack && count >= PROOF_OF_GAP && self.edits.is_untouched()
     }
 
-    /// Something comes that goes on where the stream stands. Returns whether it may be a retransmission of what
-    /// passed while the daemon was away: that must not be edited. If it comes once more, its sender has waited for
-    /// an acknowledgment in vain; only one that was lost on its way from here can have been given, or one out of
-    /// order. Then the line is damaged: nobody but the receiver knows what it has.
-    pub fn goes_on(&mut self) -> bool {
+    /// The daemon was away, and what came meanwhile passed as it was.
+    pub fn was_unattended(&mut self) {
+        self.absence = Absence::Unknown;
+    }
+
+    /// Whether something may have passed unseen while the daemon was away.
+    pub fn is_unclear(&self) -> bool {
+        self.absence != Absence::Over
+    }
+
+    /// Whether the receiver's answer is awaited.
+    pub fn awaits_answer(&self) -> bool {
+        matches!(self.absence, Absence::Waiting { .. })
+    }
+
+    /// Something comes that goes on where the stream stands, or ahead of it, and may have passed before: an edit would
+    /// change what its receiver has already. It waits. Returns whether the receiver is to be asked in its place: by an
+    /// empty segment below what it has, which is answered with what it has (RFC 9293, section 3.10.7.4).
+    pub fn asks(&mut self, now: Duration) -> bool {
+        let since = match self.absence {
+            Absence::Waiting { since, .. } => since,
+            Absence::Over | Absence::Unknown => now,
+        };
+        let asked = now.saturating_sub(since) >= BEFORE_ASKING;
+        self.absence = Absence::Waiting { since, asked };
+        asked
+    }
+
+    /// The receiver has everything before `has`, with gaps perhaps, and nothing behind, if this answers what it was
+    /// [asked](Self::asks). Returns whether some of it passed unseen.
+    pub fn answered(&mut self, has: u64) -> bool {
+        if !matches!(self.absence, Absence::Waiting { asked: true, .. }) {
+            return false;
+        }
+        let passed = has > self.next;
+        if passed {
+            self.resume_at(has);
+        }
+        self.absence = Absence::Over;
+        passed
+    }
+
+    /// The position, in both spaces as long as nothing was edited, of a byte that the receiver certainly has.
+    pub fn below_what_the_receiver_has(&self) -> u64 {
+        self.acknowledged - 1
+    }
+
+    /// Something comes that goes on where the stream stands, and can't be hurt by having passed before.
+    pub fn goes_on(&mut self) {
         self.ahead = None;
-        std::mem::replace(&mut self.was_unattended, false)
+        self.absence = Absence::Over;
     }
 
     /// Takes all edits back. Returns the promise that a cut line was waiting with.
@@ -186,9 +247,8 @@ impl Stream {
     /// Goes on at `position`: what lies before it passed unseen.
     pub fn resume_at(&mut self, position: u64) {
         self.next = self.next.max(position);
-        self.was_unattended = false;
         self.ahead = None;
-        self.line.behead();
+        self.line.behead(self.is_unclear());
     }
 
     /// Whether these bytes, all or partly seen before, may pass: they say what they said before, or nobody reads
