@@ -11,3 +11,4 @@ mod mtu;
 mod policy_routing;
 mod ports;
 mod topologies;
+mod unit;
