@@ -8,11 +8,9 @@ use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::machine::{override_service, ruleset, wait_until};
+use super::machine::{PROGRAM, override_service, ruleset, wait_until};
 use super::{Router, property, systemctl};
 use crate::harness::Plan;
-
-const PROGRAM: &str = "/usr/local/sbin/ftpalg";
 
 /// Sends the daemon a signal.
 fn signal(signal: Signal) -> Result<()> {

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, ensure};
 use crate::harness::{Net, Plan, Server, ServerKind, Setup, Topology};
 use crate::life::{Session, Wiretap};
 
+/// Where `make install` puts it.
+pub const PROGRAM: &str = "/usr/local/sbin/ftpalg";
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/nft-rules/examples/router.nft");
 const CONFIG: &str = "/etc/ftpalg/ftpalg.toml";
 const SHIPPED_CONFIG: &str = "/usr/local/share/doc/ftpalg/systemd/ftpalg.toml";

@@ -4,6 +4,7 @@
 
 mod boot;
 mod failing;
+mod journal;
 mod life;
 mod machine;
 mod sandbox;
