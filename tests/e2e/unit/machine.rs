@@ -46,8 +46,9 @@ pub fn property(name: &str) -> Result<String> {
     Ok(systemctl(&format!("show --value --property {name} ftpalg"))?.trim().to_owned())
 }
 
-/// The unit's part of the journal.
+/// The unit's part of the journal, with everything that it has been given.
 pub fn journal(args: &[&str]) -> Result<String> {
+    run("journalctl", &["--sync"])?;
     let unit = ["--no-pager", "--boot", "--unit", "ftpalg"];
     run("journalctl", &[&unit[..], args].concat())
 }
