@@ -7,6 +7,7 @@ mod failing;
 mod journal;
 mod life;
 mod machine;
+mod modules;
 mod sandbox;
 
 use machine::{Router, property, systemctl};
