@@ -77,6 +77,9 @@ fn it_is_restarted_killed_and_replaced_by_another_build() -> Result<()> {
     router.finish([busy, idle])
 }
 
+// Here belongs: `systemctl reload nftables` while there is no daemon (killed, and its restart put off by RestartSec=),
+// once something of the hold table outlives it.
+
 #[test]
 #[ignore = "needs a machine of its own that systemd has booted: scripts/test-in-vm"]
 fn it_hangs_and_the_watchdog_ends_it() -> Result<()> {
