@@ -9,13 +9,14 @@ use tracing::{debug, warn};
 
 use super::alarms::Alarms;
 use super::clock;
+use super::liveness::Liveness;
 use super::shared::{Shared, SharedEngine, lock};
 
 /// How often. Much less than any time-out of the engine's.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs for as long as the daemon.
-pub fn run(shared: &Arc<Shared>, mut alarms: Alarms) -> ! {
+pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness) -> ! {
     loop {
         thread::sleep(INTERVAL);
         let now = clock::now();
@@ -23,9 +24,11 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms) -> ! {
             expire(shared, engine, now);
         }
         alarms.look(shared);
-        // A worker that hangs keeps its engine's lock, and this line is not reached: systemd starts a new daemon.
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
-            debug!("systemd's watchdog can't be told: {error}");
+        // Without this, systemd starts a new daemon.
+        if liveness.all_go_on() {
+            if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
+                debug!("systemd's watchdog can't be told: {error}");
+            }
         }
     }
 }

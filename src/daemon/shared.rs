@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ftpalg::engine::Engine;
 use ftpalg::engine::control::ControlTuple;
+use ftpalg::engine::session::Session;
 use tracing::{info, warn};
 
 use super::clock;
 use super::store::{Saved, Store, StoreError};
-use crate::netfilter::{ConnTrack, Firewall, Live};
+use crate::netfilter::{ConnTrack, Fate, Firewall, Live};
 
 /// An engine. Housekeeping and a repair of the ruleset reach in between packets.
 pub type SharedEngine = Arc<Mutex<Engine>>;
@@ -56,8 +57,14 @@ impl Shared {
         self.engines.iter().chain([&self.parking])
     }
 
-    /// Takes up what an earlier daemon left: sessions whose connections conntrack still knows.
-    pub fn take_up(&self, saved: Vec<Saved>, conntrack: &mut ConnTrack) -> Result<(), StoreError> {
+    /// Takes up what an earlier daemon left: sessions whose connections conntrack still knows, and those in need of
+    /// translation unless it knows that they are over. What is `held_back` and has no state is given up.
+    pub fn take_up(
+        &self,
+        saved: Vec<Saved>,
+        held_back: Vec<ControlTuple>,
+        conntrack: &mut ConnTrack,
+    ) -> Result<(), StoreError> {
         let home = match self.engines.as_slice() {
             [only] => only,
             _ => &self.parking,
@@ -72,11 +79,27 @@ impl Shared {
                 continue;
             };
             store.claim(tuple, place)?;
-            if !conntrack.is_live(&tuple).unwrap_or(true) {
+            let is_needed = engine.session(&tuple).is_some_and(Session::needs_translation);
+            let is_gone = match conntrack.fate(&tuple) {
+                Fate::Live => false,
+                Fate::Ended => true,
+                // conntrack picks up again what it has been made to forget.
+                Fate::Unknown => !is_needed,
+            };
+            if is_gone {
                 gone += 1;
                 engine.forget(&tuple);
                 store.remove(&tuple)?;
             }
+        }
+        let lost = held_back.into_iter().filter(|tuple| engine.session(tuple).is_none());
+        let lost: Vec<_> = lost.filter(|tuple| conntrack.fate(tuple) == Fate::Live).collect();
+        for tuple in &lost {
+            warn!(
+                "{tuple} is cut off: its text was changed, and its state is {}",
+                if damaged > 0 { "damaged, of another version or missing" } else { "missing" }
+            );
+            engine.doom(clock::now(), *tuple);
         }
         let last_id = engine.sessions().map(|session| session.id).max().unwrap_or(0);
         let alive = engine.sessions().count();
@@ -85,7 +108,7 @@ impl Shared {
             lock(engine).number_sessions_from(last_id);
         }
         if damaged > 0 {
-            warn!("{damaged} saved sessions are damaged or of another version: their connections will break");
+            warn!("{damaged} saved sessions are damaged or of another version, and are lost");
         }
         if alive + gone > 0 {
             info!("{alive} sessions of the last run go on, {gone} have ended meanwhile");
@@ -108,14 +131,19 @@ impl Shared {
                 parking.forget(&tuple);
                 if let Err(error) = engine.restore(&session) {
                     warn!("the session {tuple} is lost: {error}");
+                    engine.doom(clock::now(), tuple);
                 }
             }
+        }
+        for tuple in parking.doomed().filter(is_between).collect::<Vec<_>>() {
+            parking.forget(&tuple);
+            engine.doom(clock::now(), tuple);
         }
     }
 
     /// Whether sessions wait for [`Shared::hand_over`]. A lone worker, whose packets need not ask, has them all.
     pub fn has_parked(&self) -> bool {
-        self.engines.len() > 1 && lock(&self.parking).sessions().next().is_some()
+        self.engines.len() > 1 && !lock(&self.parking).is_empty()
     }
 
     /// Stops all workers between two packets and does something with the firewall and what it must hold.
@@ -123,20 +151,35 @@ impl Shared {
         let engines: Vec<_> = self.all_engines().map(|engine| lock(engine)).collect();
         let mut firewall = lock(&self.firewall);
         let now = clock::now();
-        let (mut sessions, mut shifted) = (Vec::new(), Vec::new());
+        let (mut sessions, mut watched) = (Vec::new(), Vec::new());
+        let (mut shifted, mut unfinished) = (Vec::new(), Vec::new());
         let (mut pinholes, mut expected) = (Vec::new(), Vec::new());
         for engine in &engines {
             for session in engine.sessions().filter(|session| session.is_taken()) {
                 sessions.push(session.tuple);
-                if session.needs_translation() {
+                if session.is_shifted {
                     shifted.push(session.tuple);
+                } else if session.is_watched() {
+                    watched.push(session.tuple);
+                }
+                if session.needs_translation() {
+                    unfinished.push(session.tuple);
                 }
                 let asked = session.dialogue.pinholes().filter(|(_, is_open, _)| !is_open);
                 expected.extend(asked.map(|(pinhole, ..)| (pinhole.key, pinhole.timeout)));
             }
+            shifted.extend(engine.doomed());
+            unfinished.extend(engine.doomed());
             pinholes.extend(engine.open_pinholes(now));
         }
-        let live = Live { sessions: &sessions, shifted: &shifted, pinholes: &pinholes, expected: &expected };
+        let live = Live {
+            sessions: &sessions,
+            shifted: &shifted,
+            unfinished: &unfinished,
+            watched: &watched,
+            pinholes: &pinholes,
+            expected: &expected,
+        };
         let done = act(&mut firewall, live);
         self.translated_mark.store(firewall.translated_mark().unwrap_or(0), Ordering::Relaxed);
         done

@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 const HEADER: usize = 16;
 
 /// Part of every checksum: a record of another layout is no record. Counts up when the engine's `Session` changes.
-const LAYOUT: &[u8] = b"ftpalg 1";
+const LAYOUT: &[u8] = b"ftpalg 2";
 
 /// A record that was found in a file.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ftpalg::engine::event::Event;
 use ftpalg::engine::packet::Packet;
@@ -12,6 +13,7 @@ use nfq::{Message, Queue};
 use tracing::{debug, error, info, warn};
 
 use super::clock;
+use super::liveness::Progress;
 use super::queues;
 use super::shared::{Shared, SharedEngine, lock};
 use crate::netfilter::ConnTrack;
@@ -35,6 +37,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     conntrack: ConnTrack,
     packet: Vec<u8>,
+    progress: Progress,
 }
 
 /// Why a queue can't be read.
@@ -76,7 +79,12 @@ impl Worker {
         queue.bind(number).map_err(|source| are_free(number..number + 1).err().unwrap_or(fault(source)))?;
         queue.set_queue_max_len(number, QUEUE_LENGTH).map_err(fault)?;
         let conntrack = ConnTrack::open().map_err(fault)?;
-        Ok(Self { queue, engine, shared, conntrack, packet: Vec::new() })
+        Ok(Self { queue, engine, shared, conntrack, packet: Vec::new(), progress: Progress::default() })
+    }
+
+    /// Its count of packets.
+    pub fn progress(&self) -> Progress {
+        Arc::clone(&self.progress)
     }
 
     /// Gives verdicts until the queue is gone.
@@ -86,6 +94,7 @@ impl Worker {
                 let message = self.judge(message);
                 self.queue.verdict(message)
             });
+            self.progress.fetch_add(1, Ordering::Relaxed);
             match result {
                 Ok(()) => {}
                 // The kernel answers a verdict only if it has lost the packet meanwhile: its interface went away, or

@@ -50,6 +50,8 @@ pub struct Unfinished {
     overlong: bool,
     /// Its beginning was not seen: it is not judged.
     headless: bool,
+    /// The daemon was away, and what comes next may well be its beginning.
+    may_begin: bool,
     /// What its address was replaced by before all of it had come.
     pub promise: Option<Promise>,
 }
@@ -98,10 +100,23 @@ impl Unfinished {
         self.bytes.clear();
     }
 
-    /// Bytes are missing here: the rest of this line, and what stood before, is not judged.
-    pub fn behead(&mut self) {
+    /// Bytes are missing here: the rest of this line, and what stood before, is not judged; unless it `may_begin`
+    /// here, and [does](Self::begins).
+    pub fn behead(&mut self, may_begin: bool) {
         self.clear();
         self.headless = true;
+        self.may_begin = may_begin;
+    }
+
+    /// Whether it is not known, and can be found out, if a line begins with the next byte.
+    pub fn may_begin(&self) -> bool {
+        self.may_begin
+    }
+
+    /// Whether a line begins with the next byte.
+    pub fn begins(&mut self, begins: bool) {
+        self.headless = !begins;
+        self.may_begin = false;
     }
 }
 
@@ -128,7 +143,7 @@ mod tests {
     fn a_headless_line_is_not_judged() {
         let mut line = Unfinished::default();
         line.push(0, b"PO");
-        line.behead();
+        line.behead(false);
         line.push(90, b"RT 1,2,3,4,5,6\r\n");
         assert!(line.line(0).is_none());
         line.clear();

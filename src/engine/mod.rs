@@ -13,6 +13,7 @@ pub mod event;
 pub mod ftp;
 pub mod history;
 pub mod lines;
+pub mod lost;
 pub mod opening;
 pub mod options;
 pub mod outcome;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use control::{ClientView, ControlTuple};
 pub use decision::{Counters, Decision, RestoreError, Verdict};
 use event::{Departure, Event};
+use lost::Lost;
 use outcome::Outcome;
 use packet::{Malformed, Packet};
 use pinhole::{Change, Pinhole, PinholeKey};
@@ -54,6 +56,8 @@ pub struct Engine {
     policy: Policy,
     ports: Ports,
     sessions: HashMap<ControlTuple, Session>,
+    /// Shifted connections whose state is lost.
+    lost: HashMap<ControlTuple, Lost>,
     /// What the kernel would not take, and no packet needs to wait for.
     postponed: Vec<Change>,
     last_id: u64,
@@ -69,6 +73,7 @@ impl Engine {
             policy,
             ports: Ports::new(seed),
             sessions: HashMap::new(),
+            lost: HashMap::new(),
             postponed: Vec::new(),
             last_id: 0,
             numbers: (1, 0),
@@ -133,6 +138,12 @@ impl Engine {
             Tap::ToServer => ControlTuple { server: packet.destination(), client: packet.source() },
             Tap::ToClient => ControlTuple { server: packet.source(), client: packet.destination() },
         };
+        if let Some(verdict) = self.lost(now, tap, tuple, &mut packet, outcome) {
+            if verdict == Verdict::PassEdited {
+                packet.finish();
+            }
+            return Decision { is_translated: true, ..Decision::of(verdict) };
+        }
         match tap {
             Tap::ToServer if packet.is_syn() && packet.acknowledgment().is_none() => {
                 self.connection_begins(now, tuple, &packet);
@@ -180,6 +191,46 @@ impl Engine {
         }
     }
 
+    /// A packet of a connection whose state is lost, unless it begins another.
+    fn lost(
+        &mut self,
+        now: Duration,
+        tap: Tap,
+        tuple: ControlTuple,
+        packet: &mut Packet<'_>,
+        outcome: &mut Outcome,
+    ) -> Option<Verdict> {
+        let lost = self.lost.get_mut(&tuple)?;
+        if packet.is_syn() && tap == Tap::ToServer {
+            lost.newer = Some(Syn::of(packet));
+            return Some(Verdict::Pass);
+        }
+        if packet.is_syn() {
+            let Some(syn) = lost.newer.filter(|syn| syn.is_answered_by(packet.acknowledgment())) else {
+                return Some(Verdict::Drop);
+            };
+            self.lost.remove(&tuple);
+            outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
+            let id = self.next_id();
+            self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
+            return None;
+        }
+        let goes_on = lost.segment(now, tap, packet);
+        Some(if goes_on { Verdict::PassEdited } else { Verdict::Drop })
+    }
+
+    /// Gives up a shifted connection whose state is lost: both its ends are reset as soon as either says something, and
+    /// nothing else of it passes.
+    pub fn doom(&mut self, now: Duration, tuple: ControlTuple) {
+        self.sessions.remove(&tuple);
+        self.lost.insert(tuple, Lost::new(now));
+    }
+
+    /// Connections that were given up and are not over, as far as is known.
+    pub fn doomed(&self) -> impl Iterator<Item = ControlTuple> {
+        self.lost.keys().copied()
+    }
+
     /// A SYN on its way to a server: a new session, unless there is one of this name.
     fn connection_begins(&mut self, now: Duration, tuple: ControlTuple, packet: &Packet<'_>) {
         if self.sessions.contains_key(&tuple) {
@@ -189,7 +240,7 @@ impl Engine {
             self.counters.overflow += 1;
             return;
         }
-        let syn = Syn { initial: packet.sequence(), options: options::read_handshake(packet.options()) };
+        let syn = Syn::of(packet);
         let id = self.next_id();
         self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
     }
@@ -300,6 +351,11 @@ impl Engine {
                 changes.push(Change::Forget(tuple));
             }
         }
+        self.lost.retain(|tuple, lost| {
+            let has_expired = lost.has_expired(now);
+            changes.extend(has_expired.then_some(Change::Forget(*tuple)));
+            !has_expired
+        });
         changes.extend(self.sessions.values_mut().flat_map(|session| session.hold_on(now)));
         changes
     }
@@ -341,8 +397,14 @@ impl Engine {
         Ok(tuple)
     }
 
-    /// Drops a restored session whose connection is no more.
+    /// Whether it follows nothing.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.lost.is_empty()
+    }
+
+    /// Drops a restored session whose connection is no more, or is another engine's now.
     pub fn forget(&mut self, tuple: &ControlTuple) {
+        self.lost.remove(tuple);
         if let Some(mut session) = self.sessions.remove(tuple) {
             session.dialogue.end(&mut self.ports, &mut Outcome::default());
         }

@@ -55,6 +55,21 @@ pub fn read_handshake(options: &[u8]) -> Handshake {
     found
 }
 
+/// The end of all that a receiver has, in order or not (RFC 2018): its `acknowledgment`, or the end of its SACK blocks.
+pub fn sacked(options: &[u8], acknowledgment: u32) -> u32 {
+    let mut end = acknowledgment;
+    walk(&mut options.to_vec(), |kind, option| {
+        let (SACK, Some(blocks)) = (kind, option.get(2..)) else { return };
+        for block in blocks.chunks_exact(8) {
+            if let [.., r0, r1, r2, r3] = *block {
+                let right = u32::from_be_bytes([r0, r1, r2, r3]);
+                end = if distance(end, right) > 0 { right } else { end };
+            }
+        }
+    });
+    end
+}
+
 /// Overwrites with NOPs what would carry lengths or data past the translation: Multipath TCP (RFC 8684), whose
 /// mappings name stream positions, and TCP Fast Open (RFC 7413), which brings data before the handshake. Returns
 /// whether anything changed.

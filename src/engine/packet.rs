@@ -191,6 +191,25 @@ impl<'a> Packet<'a> {
         self.put(field::FLAGS, &[flags]);
     }
 
+    /// Makes it a reset with these numbers, and nothing else.
+    pub fn become_reset(&mut self, sequence: u32, acknowledgment: u32) {
+        self.become_bare(sequence, acknowledgment, RST | ACK);
+        self.set_payload(&[]);
+    }
+
+    /// Makes it an acknowledgment that carries one byte, which stands outside its receiver's window.
+    pub fn become_question(&mut self, sequence: u32, acknowledgment: u32) {
+        self.become_bare(sequence, acknowledgment, ACK);
+        self.set_payload(&[0]);
+    }
+
+    fn become_bare(&mut self, sequence: u32, acknowledgment: u32, flags: u8) {
+        self.set_sequence(sequence);
+        self.set_acknowledgment(acknowledgment);
+        self.put(field::FLAGS, &[flags]);
+        self.put(field::URGENT, &[0; 2]);
+    }
+
     /// Puts another payload in place of the segment's own.
     pub fn set_payload(&mut self, payload: &[u8]) {
         self.bytes.truncate(self.payload);

@@ -59,6 +59,7 @@ impl Session {
         let place = stream.place(position, packet.payload().len() as u64);
         let acknowledged = self.acknowledgment(tap, packet, place, around, outcome);
         let disposition = self.payload(tap, packet, (position, place), around, outcome);
+        self.unwatch(outcome);
         if packet.is_reset() {
             self.reset(tap, position, place, around, outcome);
         }
@@ -79,6 +80,26 @@ impl Session {
             Tap::ToServer => (&mut self.to_server, to_client),
             Tap::ToClient => (to_client, &mut self.to_server),
         })
+    }
+
+    /// A segment that may have passed before, or follows what has: it waits, and its receiver is asked.
+    fn ask(
+        &mut self,
+        tap: Tap,
+        packet: &mut Packet<'_>,
+        now: Duration,
+        outcome: &mut Outcome,
+    ) -> Disposition {
+        self.watch(outcome);
+        let Some((stream, _)) = self.streams(tap) else { return Disposition::Pass };
+        if !stream.asks(now) {
+            return Disposition::Drop;
+        }
+        packet.set_sequence(sequence_of(stream.below_what_the_receiver_has()));
+        packet.set_payload(&[]);
+        packet.set_urgent(None);
+        packet.clear_end_flags();
+        Disposition::Edited
     }
 
     /// A segment with bytes before it missing: dropped, unless they passed unseen.
@@ -133,6 +154,12 @@ impl Session {
             stream.resume_at(receivers);
             self.lost_lines(around, outcome);
         }
+        if let Some((_, stream)) = self.streams(tap).filter(|_| place != Place::Outside && inspected) {
+            let beyond = options::sacked(packet.options(), number);
+            if stream.answered(unwrap(beyond, receivers)) {
+                self.lost_lines(around, outcome);
+            }
+        }
         let Some((_, stream)) = self.streams(tap).filter(|_| !is_unshifted) else { return false };
         if !stream.edits.is_untouched() {
             options::translate_sack(packet.options_mut(), number, stream);
@@ -156,6 +183,10 @@ impl Session {
         let data = packet.payload();
         let mut taken = data.len();
         let carries_any = !data.is_empty() || packet.is_fin();
+        let is_unclear = self.streams(tap).is_some_and(|(stream, _)| stream.is_unclear()) && inspected;
+        if is_unclear && (place == Place::Next && may_edit || place == Place::Ahead && carries_any) {
+            return self.ask(tap, packet, around.now, outcome);
+        }
         if place == Place::Ahead && carries_any && inspected {
             match self.adopt(tap, position, data.len() as u64, around, outcome) {
                 Some(found) => place = found,
@@ -171,8 +202,12 @@ impl Session {
             Place::Next => {
                 let seen = usize::try_from(stream.next - position).unwrap_or(data.len()).min(data.len());
                 let (old, new) = data.split_at(seen);
-                if !stream.agrees(position, old, false) || stream.goes_on() && may_edit {
+                if !stream.agrees(position, old, false) {
                     return Disposition::Drop;
+                }
+                stream.goes_on();
+                if let Some(last) = old.last().filter(|_| stream.line.may_begin()) {
+                    stream.line.begins(*last == b'\n');
                 }
                 taken = seen + self.read(tap, new, around, outcome);
                 if taken == 0 {

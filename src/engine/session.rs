@@ -40,11 +40,11 @@ pub enum Disposition {
 const LINGER: Duration = Duration::from_secs(30);
 
 /// How long a connection may be silent before it is given up: conntrack's own time-out for established ones.
-const IDLE: Duration = Duration::from_secs(5 * 24 * 3600);
+pub(super) const IDLE: Duration = Duration::from_secs(5 * 24 * 3600);
 
 /// How long a connection may be silent of which one end has closed its side: conntrack's own time-out
 /// (`nf_conntrack_tcp_timeout_fin_wait`).
-const HALF_CLOSED: Duration = Duration::from_secs(120);
+pub(super) const HALF_CLOSED: Duration = Duration::from_secs(120);
 
 /// How often the kernel's elements of a connection are set anew; they live for five days.
 const HOLD: Duration = Duration::from_secs(24 * 3600);
@@ -62,8 +62,13 @@ pub struct Syn {
 }
 
 impl Syn {
+    /// What this packet says.
+    pub(super) fn of(packet: &Packet<'_>) -> Self {
+        Self { initial: packet.sequence(), options: options::read_handshake(packet.options()) }
+    }
+
     /// Whether a SYN-ACK with this acknowledgment number answers it.
-    fn is_answered_by(self, acknowledgment: Option<u32>) -> bool {
+    pub(super) fn is_answered_by(self, acknowledgment: Option<u32>) -> bool {
         acknowledgment == Some(self.initial.wrapping_add(1))
     }
 }
@@ -79,6 +84,8 @@ pub struct Session {
     pub view: Option<ClientView>,
     /// Packets have been edited: all that follow need translation.
     pub is_shifted: bool,
+    /// Nothing may pass unseen until it is clear what did while the daemon was away: for the kernel it is shifted.
+    is_watched: bool,
     /// Why it left inspection, if it did.
     pub departed: Option<Departure>,
     /// Changes that the kernel has not acknowledged yet.
@@ -114,6 +121,7 @@ impl Session {
             tuple,
             view: None,
             is_shifted: false,
+            is_watched: false,
             departed: None,
             owed: Vec::new(),
             refusals: 0,
@@ -157,14 +165,39 @@ impl Session {
         self.is_shifted && !self.is_over
     }
 
+    /// Whether no packet of it may pass unseen, for it is not clear yet what did while the daemon was away.
+    pub fn is_watched(&self) -> bool {
+        self.is_watched
+    }
+
     /// The daemon was away: what follows may lie ahead of what was seen, unless nothing could pass.
     pub fn was_unattended(&mut self) {
         if self.is_shifted {
             return;
         }
-        self.to_server.was_unattended = true;
+        self.to_server.was_unattended();
         if let Some(to_client) = &mut self.to_client {
-            to_client.was_unattended = true;
+            to_client.was_unattended();
+        }
+    }
+
+    /// What goes on from where a stream stands waits for its receiver's answer: nothing may pass it by meanwhile, and
+    /// the answer must come by here.
+    pub(super) fn watch(&mut self, outcome: &mut Outcome) {
+        if !self.is_shifted && !self.is_watched {
+            self.is_watched = true;
+            outcome.changes.push(Change::Shift(self.tuple));
+        }
+    }
+
+    /// Lets packets pass again that need no translation, once no answer is awaited.
+    pub(super) fn unwatch(&mut self, outcome: &mut Outcome) {
+        let mut streams = [Some(&self.to_server), self.to_client.as_ref()].into_iter().flatten();
+        if self.is_watched && !streams.any(Stream::awaits_answer) {
+            self.is_watched = false;
+            if !self.is_shifted {
+                outcome.changes.push(Change::Unshift(self.tuple));
+            }
         }
     }
 
@@ -218,6 +251,8 @@ impl Session {
         let mut given_up = Vec::new();
         if self.owed.contains(&Change::Shift(self.tuple)) {
             given_up = self.unshift(ports);
+            self.to_server.goes_on();
+            self.to_client.iter_mut().for_each(Stream::goes_on);
         }
         self.owed.retain(|change| match change {
             Change::Open(pinhole) => {
@@ -225,7 +260,7 @@ impl Session {
                 false
             }
             Change::Expect(..) | Change::Renew(_) | Change::Shift(_) => false,
-            Change::Track(_) | Change::Close(_) | Change::Forget(_) => true,
+            Change::Track(_) | Change::Unshift(_) | Change::Close(_) | Change::Forget(_) => true,
         });
         for pinhole in &given_up {
             self.dialogue.abandon(pinhole, ports);
@@ -239,6 +274,7 @@ impl Session {
     /// translated: nothing that was edited has gone out. Returns the pinholes whose commands go out as they are.
     pub fn unshift(&mut self, ports: &mut Ports) -> Vec<Pinhole> {
         self.is_shifted = false;
+        self.is_watched = false;
         for stream in [Some(&mut self.to_server), self.to_client.as_mut()].into_iter().flatten() {
             if let Some(promise) = stream.undo_edits() {
                 ports.release(promise.key);

@@ -1,6 +1,8 @@
 //! One direction of a control connection: what its sender has sent, what its receiver has acknowledged, and what
 //! was edited in between. Positions are the sender's unless they are called the receiver's.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::edits::Edits;
@@ -16,6 +18,23 @@ const PROOF_OF_GAP: u8 = 4;
 
 /// How far ahead a segment may lie after the daemon was away.
 const AFTER_ABSENCE: u64 = 1 << 30;
+
+/// How long after its first segment the receiver is asked what it has. What passed before that segment has come there
+/// by then, late as it may be, and acknowledgments of before have come here.
+const SETTLED: Duration = Duration::from_millis(150);
+
+/// What is known of the time when nobody looked, in one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Absence {
+    /// Nothing passed unseen.
+    #[default]
+    Over,
+    /// Nothing has come since: what comes may have passed before, or lie far ahead.
+    Unknown,
+    /// The first segment since came then (time since boot). What goes on from where the stream stands waits until the
+    /// receiver has been `asked`, and has answered.
+    Waiting { since: Duration, asked: bool },
+}
 
 /// Where a segment lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +71,8 @@ pub struct Stream {
     pub history: History,
     /// FIN was seen.
     pub finished: bool,
-    /// The daemon was away, and nothing has come since: what comes may have passed before, or lie far ahead.
-    pub was_unattended: bool,
+    /// Whether the daemon was away, and how far that has been cleared up.
+    absence: Absence,
     /// Where the last segment that lay ahead lies, and how often it has come in a row.
     ahead: Option<(u64, u8)>,
 }
@@ -91,7 +110,7 @@ impl Stream {
     /// Where a segment of `length` bytes at `position` lies.
     pub fn place(&self, position: u64, length: u64) -> Place {
         let end = position + length;
-        let reach = if self.was_unattended { self.window.max(AFTER_ABSENCE) } else { self.window };
+        let reach = if self.is_unclear() { self.window.max(AFTER_ABSENCE) } else { self.window };
         if position > self.next + reach || end + self.window < self.next {
             Place::Outside
         } else if position > self.next {
@@ -111,7 +130,7 @@ impl Stream {
     /// Takes an acknowledgment of the receiver, and the window beside it. Returns whether it names bytes that
     /// never came by here, though they may have been sent.
     pub fn acknowledge(&mut self, receivers: u64, window: u16) -> bool {
-        let limit = if self.was_unattended { AFTER_ABSENCE } else { self.window };
+        let limit = if self.is_unclear() { AFTER_ABSENCE } else { self.window };
         let limit = limit.max(u64::from(u16::MAX));
         let unseen = receivers > self.sent();
         if receivers > self.sent() + limit {
@@ -139,13 +158,57 @@ impl Stream {
         count >= PROOF_OF_GAP && self.edits.is_untouched()
     }
 
-    /// Something comes that goes on where the stream stands. Returns whether it may be a retransmission of what
-    /// passed while the daemon was away: that must not be edited. If it comes once more, its sender has waited for
-    /// an acknowledgment in vain; only one that was lost on its way from here can have been given, or one out of
-    /// order. Then the line is damaged: nobody but the receiver knows what it has.
-    pub fn goes_on(&mut self) -> bool {
+    /// The daemon was away, and what came meanwhile passed as it was.
+    pub fn was_unattended(&mut self) {
+        self.absence = Absence::Unknown;
+    }
+
+    /// Whether something may have passed unseen while the daemon was away.
+    pub fn is_unclear(&self) -> bool {
+        self.absence != Absence::Over
+    }
+
+    /// Whether the receiver's answer is awaited.
+    pub fn awaits_answer(&self) -> bool {
+        matches!(self.absence, Absence::Waiting { .. })
+    }
+
+    /// Something comes that goes on where the stream stands, or ahead of it, and may have passed before: an edit would
+    /// change what its receiver has already. It waits. Returns whether the receiver is to be asked in its place: by an
+    /// empty segment below what it has, which is answered with what it has (RFC 9293, section 3.10.7.4).
+    pub fn asks(&mut self, now: Duration) -> bool {
+        let since = match self.absence {
+            Absence::Waiting { since, .. } => since,
+            Absence::Over | Absence::Unknown => now,
+        };
+        let asked = now.saturating_sub(since) >= SETTLED;
+        self.absence = Absence::Waiting { since, asked };
+        asked
+    }
+
+    /// The receiver has everything before `has`, with gaps perhaps, and nothing behind, if this answers what it was
+    /// [asked](Self::asks). Returns whether some of it passed unseen.
+    pub fn answered(&mut self, has: u64) -> bool {
+        if !matches!(self.absence, Absence::Waiting { asked: true, .. }) {
+            return false;
+        }
+        let passed = has > self.next;
+        if passed {
+            self.resume_at(has);
+        }
+        self.absence = Absence::Over;
+        passed
+    }
+
+    /// The position, in both spaces as long as nothing was edited, of a byte that the receiver certainly has.
+    pub fn below_what_the_receiver_has(&self) -> u64 {
+        self.acknowledged - 1
+    }
+
+    /// Something comes that goes on where the stream stands, and can't be hurt by having passed before.
+    pub fn goes_on(&mut self) {
         self.ahead = None;
-        std::mem::replace(&mut self.was_unattended, false)
+        self.absence = Absence::Over;
     }
 
     /// Takes all edits back. Returns the promise that a cut line was waiting with.
@@ -157,9 +220,8 @@ impl Stream {
     /// Goes on at `position`: what lies before it passed unseen.
     pub fn resume_at(&mut self, position: u64) {
         self.next = self.next.max(position);
-        self.was_unattended = false;
         self.ahead = None;
-        self.line.behead();
+        self.line.behead(self.is_unclear());
     }
 
     /// Whether these bytes, all or partly seen before, may pass: they say what they said before, or nobody reads

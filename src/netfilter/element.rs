@@ -11,7 +11,7 @@ use std::time::Duration;
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::{Pinhole, PinholeKey};
 
-use super::netlink::{Nest, Request, nft, subsystem};
+use super::netlink::{Attributes, DUMP, Message, Nest, Request, nft, subsystem};
 use super::sys::{ElementMessage, Verb};
 
 /// The table that all of this is in.
@@ -207,6 +207,25 @@ impl Element {
             .nest(ELEM_LIST_ELEMENTS, &Nest::default().nest(LIST_ELEM, &element))
     }
 
+    /// The request for all elements of the sets that hold control connections, by the names of table and set.
+    pub fn all(table: &str, set: &str) -> Request {
+        Request::new(subsystem::NFTABLES, nft::GETSETELEM, INET, DUMP)
+            .string(ELEM_LIST_TABLE, table)
+            .string(ELEM_LIST_SET, set)
+    }
+
+    /// The control connections in one message of the answer to [`Element::all`].
+    pub fn control_tuples(message: Message<'_>) -> Vec<ControlTuple> {
+        if !message.is(subsystem::NFTABLES, nft::NEWSETELEM) {
+            return Vec::new();
+        }
+        let list = message.attributes().nest(ELEM_LIST_ELEMENTS).into_iter().flatten();
+        let keys = list.filter_map(|(_, element)| {
+            Attributes::inside(element).nest(ELEM_KEY)?.value(DATA_VALUE).and_then(control_tuple)
+        });
+        keys.collect()
+    }
+
     /// The `add element` command of the nft language.
     pub fn command(&self) -> String {
         let set = self.set.name(self.family).to_string_lossy();
@@ -267,6 +286,20 @@ impl Element {
     }
 }
 
+/// Reads the key that [`Element::control`] writes.
+fn control_tuple(key: &[u8]) -> Option<ControlTuple> {
+    let end = |part: &[u8]| -> Option<SocketAddr> {
+        let (address, port) = part.split_last_chunk::<4>()?;
+        let address = match address.len() {
+            4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+            _ => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+        };
+        Some(SocketAddr::new(address, u16::from_be_bytes([port[0], port[1]])))
+    };
+    let (server, client) = key.split_at_checked(key.len() / 2)?;
+    Some(ControlTuple { server: end(server)?, client: end(client)? })
+}
+
 fn socket_address(address: &SocketAddr) -> Concat {
     Concat::of([Part::Address(address.ip()), Part::Port(address.port())])
 }
@@ -284,6 +317,8 @@ mod tests {
         let element = Element::control(Set::Control, &tuple).unwrap();
         let bytes = [192, 0, 2, 1, 0, 21, 0, 0, 198, 51, 100, 2, 0x9c, 0x40, 0, 0];
         assert_eq!(element.key.bytes(), bytes);
+        assert_eq!(control_tuple(&bytes), Some(tuple));
+        assert_eq!(control_tuple(&bytes[1..]), None);
         assert_eq!(
             element.command(),
             "add element inet ftpalg control4 \

@@ -1,6 +1,8 @@
 //! The daemon's hold on nftables: its table, the queue rules in it, and the accept rules in the administrator's.
 
+use std::collections::HashSet;
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,10 +10,10 @@ use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::Change;
 use nftnl::expr::Expression;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
-use tracing::warn;
 
 use super::accept::{self, MissingChain};
-use super::element::{INET, MixedFamilies, TABLE};
+use super::element::{Element, INET, MixedFamilies, TABLE};
+use super::hold::Hold;
 use super::netlink::{Connection, DUMP, Request, nft, subsystem};
 use super::ruleset::{self, Live, Replace};
 use super::sys::{NativeQueue, Nft, Queues, XtQueue};
@@ -72,17 +74,6 @@ struct Fingerprint {
     rules: Vec<u64>,
 }
 
-/// The table that no flush takes away (nft-rules/hold.nft).
-#[derive(Debug)]
-enum Hold {
-    /// Not tried yet.
-    Untried,
-    /// It is in, for packets with this mark.
-    With(u32),
-    /// The kernel, or libnftables, does not know tables that have an owner.
-    Without,
-}
-
 /// The hold on nftables. One per process, shared by the workers behind a lock. Its sockets are open for as long as it
 /// lives, because closing one stalls other transactions for milliseconds.
 pub struct Firewall {
@@ -108,10 +99,29 @@ impl Firewall {
             config: config.clone(),
             nft: Nft::new().map_err(FirewallError::Open)?,
             committer: Committer::new(connection),
-            hold: Hold::Untried,
+            hold: Hold::default(),
             fingerprint: None,
             verified: Arc::default(),
         })
+    }
+
+    /// The shifted connections of an earlier daemon, as far as the kernel still holds back their packets.
+    pub fn held_back(&mut self) -> Result<Vec<ControlTuple>, FirewallError> {
+        let mut tuples = HashSet::new();
+        for (table, sets) in ruleset::HOLDING {
+            for set in sets {
+                match self
+                    .committer
+                    .connection()
+                    .dump(&Element::all(table, set), |message| Some(Element::control_tuples(message)))
+                {
+                    Ok(found) => tuples.extend(found.into_iter().flatten()),
+                    Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                    Err(error) => return Err(reading("shifted connections")(error)),
+                }
+            }
+        }
+        Ok(tuples.into_iter().collect())
     }
 
     /// Takes another configuration; [`Firewall::install`] and [`Firewall::divert`] bring it into force.
@@ -123,7 +133,7 @@ impl Firewall {
     /// earlier daemon left. Nothing is queued before [`Firewall::divert`]. Returns the `accept-in` entries whose
     /// chains do not exist: to be told, but they may come later ([`Firewall::intact`] will notice).
     pub fn install(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
-        self.hold(live.shifted);
+        self.hold.put_in(&mut self.nft, self.committer.connection(), &self.config, live.shifted);
         let rules = ruleset::installation(&self.config, Replace::Rules, live)?;
         if self.nft.run(&rules).is_err() {
             let table = ruleset::installation(&self.config, Replace::Table, live)?;
@@ -136,34 +146,31 @@ impl Firewall {
         Ok(plan.missing)
     }
 
-    /// Puts in the table that outlives a flush, or one with the configuration's mark in its place.
-    fn hold(&mut self, shifted: &[ControlTuple]) {
-        let mark = self.config.mark;
-        let before = match self.hold {
-            Hold::With(current) if current == mark => return,
-            Hold::Without => return,
-            Hold::With(_) => ruleset::HOLD_REMOVAL,
-            Hold::Untried => "",
-        };
-        let text = format!("{before}{}{}", ruleset::hold(&self.config), ruleset::held(shifted));
-        self.hold = match self.nft.run(&text) {
-            Ok(()) => Hold::With(mark),
-            Err(error) => {
-                warn!(
-                    "a firewall reload may corrupt FTP sessions whose text was changed: this kernel has no tables with \
-                     an owner ({error})"
-                );
-                Hold::Without
-            }
-        };
-    }
-
     /// The mark that a translated packet must bear; none where a flush can't be outlived.
     pub fn translated_mark(&self) -> Option<u32> {
-        match self.hold {
-            Hold::With(mark) => Some(mark),
-            Hold::Untried | Hold::Without => None,
-        }
+        self.hold.mark()
+    }
+
+    /// The name of the table that outlives a flush, and the socket that it belongs to: whoever keeps that keeps the
+    /// table, also beyond the daemon.
+    pub fn hold_owner(&self) -> Option<(&'static str, BorrowedFd<'_>)> {
+        self.hold.owner(&self.nft)
+    }
+
+    /// Sockets of earlier daemons, to which such tables belong.
+    pub fn inherit(&mut self, sockets: Vec<OwnedFd>) {
+        self.hold.inherit(sockets);
+    }
+
+    /// Somebody else keeps that socket now, too.
+    pub fn hold_is_kept(&mut self) {
+        self.hold.is_kept();
+    }
+
+    /// Takes out such tables of earlier daemons: before [`Firewall::divert`], and when this one's is kept. Returns the
+    /// names that they may have had.
+    pub fn take_over(&mut self) -> Vec<&'static str> {
+        self.hold.take_over()
     }
 
     /// Fills the chains that queue; a program must listen to every queue by now.
@@ -237,9 +244,7 @@ impl Firewall {
     /// will translate them.
     pub fn remove(&mut self, shifted: &[ControlTuple]) -> Result<(), FirewallError> {
         self.fingerprint = None;
-        if let Hold::With(_) = std::mem::replace(&mut self.hold, Hold::Untried) {
-            self.nft.run(ruleset::HOLD_REMOVAL).map_err(FirewallError::Load)?;
-        }
+        self.hold.take_out(&mut self.nft, shifted).map_err(FirewallError::Load)?;
         let rules = accept::removal(self.committer.connection()).map_err(reading("rules"))?;
         let accept = self.nft.run(&rules).map_err(FirewallError::Accept);
         self.nft.run(&ruleset::removal(shifted)?).map_err(FirewallError::Load)?;
@@ -297,6 +302,12 @@ fn generation(connection: &mut Connection) -> io::Result<u32> {
         }
     })?;
     id.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Whether a table of the family inet has this name, as far as the kernel says.
+pub fn has_table(connection: &mut Connection, name: &str) -> bool {
+    let request = Request::new(subsystem::NFTABLES, nft::GETTABLE, INET, 0).string(TABLE_NAME, name);
+    connection.request(request, |_| {}).is_ok()
 }
 
 /// The fingerprint of the table as it is; `None` if there is none.

@@ -8,6 +8,7 @@ mod accept;
 pub mod conntrack;
 mod element;
 mod firewall;
+mod hold;
 pub mod kernel;
 mod netlink;
 pub mod ruleset;
@@ -16,9 +17,10 @@ mod transaction;
 mod watch;
 
 pub use accept::MissingChain;
-pub use conntrack::ConnTrack;
+pub use conntrack::{ConnTrack, Fate};
 pub use firewall::{Firewall, FirewallError};
 pub use ruleset::Live;
+pub use sys::inherit;
 pub use watch::{Foreign, Watch};
 
 #[cfg(test)]

@@ -106,6 +106,7 @@ impl Committer {
                 self.remove(Element::control(Set::ControlNew, tuple)?, steps);
             }
             Change::Shift(tuple) => self.add_or_restart(Element::control(Set::Shifted, tuple)?, steps),
+            Change::Unshift(tuple) => self.remove(Element::control(Set::Shifted, tuple)?, steps),
             Change::Expect(key, timeout) => {
                 self.add_or_restart(Element::pinhole(Set::Pending, key, *timeout)?, steps);
             }

@@ -151,6 +151,7 @@ fn case() -> impl Strategy<Value = Case> {
         prop_oneof![
             Just(Trouble::default()),
             (1_u32..60).prop_map(|killed| Trouble { killed, ..Trouble::default() }),
+            (1_u32..60, 1_u32..60).prop_map(|(killed, away)| Trouble { killed, away, ..Trouble::default() }),
             (1_u32..400).prop_map(|refused| Trouble { refused, ..Trouble::default() }),
         ],
         any::<u64>(),
@@ -253,13 +254,14 @@ fn check(case: &Case) {
             },
         )
     }));
-    if case.trouble.refused > 0 {
+    let may_miss = case.trouble.refused > 0 || case.trouble.away > 0;
+    if may_miss {
         to_server = to_server.into_iter().map(Want::or_same).collect();
         to_client = to_client.into_iter().map(Want::or_same).collect();
     }
     let asked = compare(&to_server, world.server.received(), || world.story());
     let offered = compare(&to_client, world.client.received(), || world.story());
-    if case.trouble.refused == 0 {
+    if !may_miss {
         let granted = asked
             .into_iter()
             .skip(2)

@@ -48,6 +48,11 @@ impl Replies {
     }
 }
 
+/// Whether a line, taken by itself, begins a reply.
+pub fn is_reply(line: &[u8]) -> bool {
+    code(line).is_some()
+}
+
 /// The code of a line, 100 to 699, and the byte behind it.
 fn code(line: &[u8]) -> Option<(u16, u8)> {
     match line {

@@ -77,7 +77,7 @@ fn a_restart_keeps_what_the_packet_path_knew_and_puts_back_what_lives() {
     let sessions =
         [tuple("203.0.113.1:40000", "198.51.100.9:21"), tuple("[2001:db8::1]:40000", "[2001:db8::2]:21")];
     let pinholes = [pinhole("198.51.100.9", "203.0.113.1:5000", "192.168.1.2:4000", "203.0.113.9", 7)];
-    let live = Live { sessions: &sessions, shifted: &sessions[..1], pinholes: &pinholes, expected: &[] };
+    let live = Live { sessions: &sessions, shifted: &sessions[..1], pinholes: &pinholes, ..Live::default() };
     let before = host.sh("nft list chains");
     first.configure(&Config { control_ports: vec![2121, 990], ..config() });
     first.install(live).unwrap();

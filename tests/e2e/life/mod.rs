@@ -1,7 +1,13 @@
 //! The daemon's life, and that sessions outlive it.
 
+mod away;
+mod dice;
 mod down;
+mod hang;
+mod kept;
+mod kills;
 mod logs;
+mod lost;
 mod restart;
 mod ruleset;
 mod session;

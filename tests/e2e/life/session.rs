@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
@@ -61,6 +61,16 @@ impl Session {
         match answer.strip_prefix("ok") {
             Some(what) => Ok(what.trim().to_owned()),
             None => bail!("{answer}"),
+        }
+    }
+
+    /// Whether the step that was begun has come to its end.
+    pub fn has_answered(&self) -> Result<bool> {
+        match self.answers.try_recv() {
+            Ok(answer) if answer.starts_with("ok") => Ok(true),
+            Ok(answer) => bail!("{answer}"),
+            Err(TryRecvError::Empty) => Ok(false),
+            Err(TryRecvError::Disconnected) => bail!("the client has ended"),
         }
     }
 
