@@ -39,9 +39,7 @@ const OBJECT_COUNTER: u32 = 1;
 pub enum FirewallError {
     #[error("no permission to use nftables: run as root or with CAP_NET_ADMIN")]
     Permission,
-    #[error(
-        "no netlink socket to netfilter: {0}; the kernel needs CONFIG_NETFILTER_NETLINK and CONFIG_NF_TABLES"
-    )]
+    #[error("nftables can't be used: the kernel needs CONFIG_NF_TABLES (modprobe nf_tables)")]
     Open(#[source] io::Error),
     #[error("the kernel did not take table inet ftpalg: {0}")]
     Load(String),

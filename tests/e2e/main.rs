@@ -13,3 +13,4 @@ mod mtu;
 mod policy_routing;
 mod ports;
 mod topologies;
+mod unit;

@@ -30,6 +30,7 @@ pub struct Setup {
     tunnel: Tunnel,
     mtu: Option<(u16, u16)>,
     settings: &'static str,
+    router_is_this_machine: bool,
 }
 
 impl Setup {
@@ -45,6 +46,7 @@ impl Setup {
             tunnel: Tunnel::Vxlan,
             mtu: None,
             settings: "",
+            router_is_this_machine: false,
         }
     }
 
@@ -86,6 +88,11 @@ impl Setup {
         Setup { settings, ..self }
     }
 
+    /// This machine itself as the router, with the ruleset and the ALG that it has.
+    pub fn router_is_this_machine(self) -> Setup {
+        Setup { router_is_this_machine: true, ..self }
+    }
+
     /// The MTU of the client's link and of the server's.
     pub fn mtu(self, client: u16, server: u16) -> Setup {
         Setup { mtu: Some((client, server)), ..self }
@@ -94,7 +101,15 @@ impl Setup {
     /// Builds it and starts the ALG.
     pub fn build(self) -> Result<Net> {
         let lab = Lab::new()?;
-        let layout = Layout::new(&lab, self.topology, self.plan, &self.ports, self.disorder, self.tunnel)?;
+        let layout = Layout::new(
+            &lab,
+            self.topology,
+            self.plan,
+            &self.ports,
+            self.disorder,
+            self.tunnel,
+            self.router_is_this_machine,
+        )?;
         let files = lab.dir().join("files");
         session::make_files(&files)?;
         for host in &layout.hosts {
@@ -123,6 +138,9 @@ impl Setup {
         for (router, firewall) in &net.layout.routers {
             let router = &net.layout.hosts[*router];
             router.forwarding(true)?;
+            if net.setup.router_is_this_machine {
+                continue;
+            }
             router.nft(&firewall.ruleset(net.setup.alg, &net.setup.ports))?;
             if net.setup.alg == Alg::Ftpalg {
                 let settings = format!("control-ports = {:?}\n{}", net.setup.ports, net.setup.settings);
@@ -371,7 +389,8 @@ impl Net {
     /// Checks that conntrack has called no packet INVALID, in any filter chain of any router.
     pub fn nothing_is_invalid(&self) -> Result<()> {
         let disorderly = self.setup.disorder.or(self.setup.netem).is_some();
-        for (router, firewall) in &self.layout.routers {
+        let has_own_ruleset = self.setup.router_is_this_machine;
+        for (router, firewall) in self.layout.routers.iter().filter(|_| !has_own_ruleset) {
             let router = &self.layout.hosts[*router];
             for chain in firewall.chains() {
                 let count = |what| router.counter(&format!("inet filter {what}_{chain}"));
