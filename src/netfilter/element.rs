@@ -14,8 +14,11 @@ use ftpalg::engine::pinhole::{Pinhole, PinholeKey};
 use super::netlink::{Nest, Request, nft, subsystem};
 use super::sys::{ElementMessage, Verb};
 
-/// The table that all of this is in.
+/// The table that almost all of this is in.
 pub const TABLE: &CStr = c"ftpalg";
+
+/// The table that outlives a flush (nft-rules/hold.nft).
+const HOLD_TABLE: &CStr = c"ftpalg_hold";
 
 /// `NFPROTO_INET`, the family of that table.
 pub const INET: u8 = 1;
@@ -35,7 +38,7 @@ pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 /// How much longer than its pinhole the maps' elements live, so that a SYN that was let in finds them to the end.
 const MAP_MARGIN: Duration = Duration::from_secs(10);
 
-/// The sets and maps of nft-rules/ftpalg.nft that the daemon fills. Each exists for IPv4 and for IPv6.
+/// The sets and maps of nft-rules/ftpalg.nft and hold.nft that the daemon changes. Each exists for IPv4 and for IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Set {
     ControlNew,
@@ -46,6 +49,8 @@ pub enum Set {
     Mark,
     Dnat,
     Snat,
+    /// In the other table.
+    Held,
 }
 
 impl Set {
@@ -67,6 +72,14 @@ impl Set {
             Set::Mark => [c"mark4", c"mark6"],
             Set::Dnat => [c"dnat4", c"dnat6"],
             Set::Snat => [c"snat4", c"snat6"],
+            Set::Held => [c"held4", c"held6"],
+        }
+    }
+
+    const fn table(self) -> &'static CStr {
+        match self {
+            Set::Held => HOLD_TABLE,
+            _ => TABLE,
         }
     }
 
@@ -187,7 +200,7 @@ impl Element {
         let adds = verb == Verb::AddNew;
         let data = self.data.filter(|_| adds).map(|data| data.bytes());
         use_it(&ElementMessage {
-            table: TABLE,
+            table: self.set.table(),
             set: self.set.name(self.family),
             verb,
             key: &self.key.bytes(),
@@ -202,17 +215,27 @@ impl Element {
         let key = Nest::default().attribute(DATA_VALUE, &self.key.bytes());
         let element = Nest::default().nest(ELEM_KEY, &key);
         Request::new(subsystem::NFTABLES, nft::GETSETELEM, INET, 0)
-            .string(ELEM_LIST_TABLE, &TABLE.to_string_lossy())
+            .string(ELEM_LIST_TABLE, &self.set.table().to_string_lossy())
             .string(ELEM_LIST_SET, &self.set.name(self.family).to_string_lossy())
             .nest(ELEM_LIST_ELEMENTS, &Nest::default().nest(LIST_ELEM, &element))
     }
 
     /// The `add element` command of the nft language.
     pub fn command(&self) -> String {
-        let set = self.set.name(self.family).to_string_lossy();
         let (seconds, millis) = (self.timeout.as_secs(), self.timeout.subsec_millis());
         let data = self.data.map_or(String::new(), |data| format!(" : {data}"));
-        format!("add element inet ftpalg {set} {{ {} timeout {seconds}s{millis}ms{data} }}\n", self.key)
+        format!("add element {} {{ {} timeout {seconds}s{millis}ms{data} }}\n", self.place(), self.key)
+    }
+
+    /// The `delete element` command.
+    pub fn deletion(&self) -> String {
+        format!("delete element {} {{ {} }}\n", self.place(), self.key)
+    }
+
+    /// Its set, as the nft language names it.
+    fn place(&self) -> String {
+        let set = self.set.name(self.family).to_string_lossy();
+        format!("inet {} {set}", self.set.table().to_string_lossy())
     }
 
     /// A control connection in one of the sets keyed by its tuple.

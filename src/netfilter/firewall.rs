@@ -11,7 +11,7 @@ use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
 use tracing::warn;
 
 use super::accept::{self, MissingChain};
-use super::element::{INET, MixedFamilies, TABLE};
+use super::element::{Element, INET, MixedFamilies, Set, TABLE};
 use super::netlink::{Connection, DUMP, Request, nft, subsystem};
 use super::ruleset::{self, Live, Replace};
 use super::sys::{NativeQueue, Nft, Queues, XtQueue};
@@ -43,6 +43,8 @@ pub enum FirewallError {
     Open(#[source] io::Error),
     #[error("the kernel did not take table inet ftpalg: {0}")]
     Load(String),
+    #[error("ended connections stay in table inet ftpalg_hold: {0}")]
+    LetPass(String),
     #[error("the accept rules of accept-in could not be put in or taken out: {0}")]
     Accept(String),
     #[error(
@@ -158,6 +160,20 @@ impl Firewall {
                 Hold::Without
             }
         };
+    }
+
+    /// Connections that have come to their end: packets of theirs are not held up any more. (The table that does it
+    /// belongs to libnftables' socket, so this takes a few milliseconds where there are any.)
+    pub fn let_pass(&mut self, ended: &[ControlTuple]) -> Result<(), FirewallError> {
+        let Hold::With(_) = self.hold else { return Ok(()) };
+        let mut commands = String::new();
+        for tuple in ended {
+            let element = Element::control(Set::Held, tuple)?;
+            if self.committer.is_there(&element) {
+                commands += &element.deletion();
+            }
+        }
+        if commands.is_empty() { Ok(()) } else { self.nft.run(&commands).map_err(FirewallError::LetPass) }
     }
 
     /// The mark that a translated packet must bear; none where a flush can't be outlived.
