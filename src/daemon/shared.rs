@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ftpalg::engine::Engine;
 use ftpalg::engine::control::ControlTuple;
+use ftpalg::engine::{Engine, MAX_SESSIONS};
 use tracing::{info, warn};
 
 use super::clock;
@@ -131,11 +131,15 @@ impl Shared {
                 if session.needs_translation() {
                     shifted.push(session.tuple);
                 }
-                let asked = session.dialogue.pinholes().filter(|(_, is_open, _)| !is_open);
-                expected.extend(asked.map(|(pinhole, ..)| (pinhole.key, pinhole.timeout)));
             }
             pinholes.extend(engine.open_pinholes(now));
+            expected.extend(engine.expected_pinholes(now));
         }
+        // One element too many, and the sets take none of them.
+        sessions.truncate(MAX_SESSIONS);
+        shifted.truncate(MAX_SESSIONS);
+        pinholes.truncate(MAX_SESSIONS);
+        expected.truncate(MAX_SESSIONS);
         let live = Live { sessions: &sessions, shifted: &shifted, pinholes: &pinholes, expected: &expected };
         let done = act(&mut firewall, live);
         self.translated_mark.store(firewall.translated_mark().unwrap_or(0), Ordering::Relaxed);
