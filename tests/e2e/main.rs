@@ -3,11 +3,15 @@
 
 mod addresses;
 mod cuts;
+#[path = "../engine/dice.rs"]
+mod dice;
 mod disorder;
 mod edits;
 mod harness;
 mod life;
+mod load;
 mod mtu;
 mod policy_routing;
 mod ports;
+mod soak;
 mod topologies;

@@ -158,7 +158,12 @@ impl Net {
 
     /// The first router's ruleset, as its administrator loads it.
     pub fn ruleset(&self) -> String {
-        self.layout.routers[0].1.ruleset(self.setup.alg, &self.setup.ports)
+        self.ruleset_of(0)
+    }
+
+    /// That of any router, by its place in the layout's.
+    pub fn ruleset_of(&self, router: usize) -> String {
+        self.layout.routers[router].1.ruleset(self.setup.alg, &self.setup.ports)
     }
 
     /// The first router's daemon, and its host.
@@ -243,7 +248,8 @@ impl Net {
             .success()
             .map(drop)
             .and_then(|()| session::verify(&steps, &self.files, &server.root))
-            .with_context(|| format!("the client said:\n{dialogue}"))
+            .with_context(|| format!("the client said:\n{dialogue}"))?;
+        session::discard(&steps, &server.root, &dir)
     }
 
     /// Runs one session of ftplib in which every transfer is made in the next of these modes, and checks that
@@ -345,9 +351,8 @@ impl Net {
         ))
     }
 
-    /// Checks what must never have happened: a packet that conntrack calls INVALID, in any filter chain of any
-    /// router, or a connection of the ends with an address that is not their peer's.
-    pub fn finish(self) -> Result<()> {
+    /// Checks that no filter chain of a router has seen a packet that conntrack calls INVALID since it was loaded.
+    pub fn check_invalid(&self) -> Result<()> {
         for (router, firewall) in &self.layout.routers {
             let router = &self.layout.hosts[*router];
             for chain in firewall.chains() {
@@ -355,6 +360,13 @@ impl Net {
                 ensure!(invalid == 0, "{invalid} packets INVALID in {chain} of {}", router.name());
             }
         }
+        Ok(())
+    }
+
+    /// Checks what must never have happened: a packet that conntrack calls INVALID, in any filter chain of any
+    /// router, or a connection of the ends with an address that is not their peer's.
+    pub fn finish(self) -> Result<()> {
+        self.check_invalid()?;
         for wire in &self.layout.wires {
             let toll = wire.toll()?;
             ensure!(toll.iter().all(|packets| *packets > 0), "a wire lost, doubled, held back {toll:?}");
