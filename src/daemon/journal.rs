@@ -13,24 +13,30 @@ const COST: Duration = Duration::from_millis(5);
 /// How much may be written ahead: 2,000 lines at once.
 const AHEAD: Duration = Duration::from_secs(10);
 
+/// How often it is told that lines were left out.
+const TELL: Duration = Duration::from_secs(10);
+
 /// One worker's lines about its sessions.
 #[derive(Debug, Default)]
 pub struct Journal {
     /// When all that was written is paid for (time since boot).
     paid: Duration,
     left_out: u64,
+    /// When that was last told.
+    told: Duration,
 }
 
 impl Journal {
     /// Has a line written, unless there were too many of late.
     pub fn line(&mut self, write: impl FnOnce()) {
-        if !self.admits(clock::now()) {
+        let now = clock::now();
+        if !self.admits(now) {
             self.left_out += 1;
             return;
         }
-        match std::mem::take(&mut self.left_out) {
-            0 => {}
-            number => warn!("{number} lines about sessions were left out: there were too many"),
+        if self.left_out > 0 && now >= self.told + TELL {
+            warn!("{} lines about sessions were left out: there were too many", self.left_out);
+            (self.left_out, self.told) = (0, now);
         }
         write();
     }
