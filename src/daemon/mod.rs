@@ -4,6 +4,7 @@ mod alarms;
 mod clock;
 mod guard;
 mod housekeeping;
+mod journal;
 mod liveness;
 mod queues;
 mod shared;
@@ -71,7 +72,7 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
 
     let engines = (0..config.workers).map(|worker| {
         let mut engine = Engine::new(policy(&config, worker), seed());
-        engine.share_numbers(worker.into(), config.workers.into());
+        engine.share(worker, config.workers);
         Arc::new(Mutex::new(engine))
     });
     let parking = Engine::new(policy(&config, 0), seed());

@@ -214,6 +214,11 @@ impl Dialogue {
             (Outstanding::Active(Some(pinhole)), _) if self.has_consented(&pinhole) => {
                 self.close(planner.ports, outcome);
             }
+            (Outstanding::Active(Some(pinhole)), 200)
+                if planner.ports.remaining(pinhole.key, &planner.tuple, planner.now).is_none() =>
+            {
+                outcome.refuse(Mode::Active, line, Refusal::TooLate);
+            }
             (Outstanding::Active(Some(pinhole)), 200) => {
                 self.open(Mode::Active, pinhole, planner.now, planner.ports, outcome);
             }

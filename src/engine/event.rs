@@ -78,6 +78,8 @@ pub enum Event {
         /// Why not.
         reason: Refusal,
     },
+    /// There were so many of those that no more are told.
+    Muted,
     /// The lengths in the stream change from here on.
     Edited(Notation),
     /// Data passed while nobody looked; inspection goes on at the next line.
@@ -98,6 +100,9 @@ impl fmt::Display for Event {
             }
             Self::Refused { mode, line, reason } => {
                 write!(f, "{mode} data port not opened for {line:?}: {reason}")
+            }
+            Self::Muted => {
+                f.write_str("what else is not opened for this session is counted and no longer told")
             }
             Self::Edited(_) => f.write_str("an address is rewritten"),
             Self::Resumed => f.write_str("goes on after a gap"),

@@ -28,6 +28,7 @@ pub mod stream;
 pub mod waiting;
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -43,8 +44,8 @@ use ports::{Ports, Request};
 use segment::Surroundings;
 use session::{Disposition, Session, Syn, Tap};
 
-/// How many control connections a worker follows. The sets in nftables hold as many; those beyond pass without
-/// being inspected.
+/// How many control connections all workers together follow. The sets in nftables hold as many; those beyond pass
+/// without being inspected.
 pub const MAX_SESSIONS: usize = 65_536;
 
 /// How many of them one client address may have: a quarter, so that one host cannot lock all others out. An office
@@ -54,6 +55,19 @@ pub const MAX_SESSIONS_PER_CLIENT: u32 = 16_384;
 /// How often the kernel may refuse what a session asks before its pinholes are given up and its lines go on
 /// without them.
 const PATIENCE: u32 = 3;
+
+/// How many refusals of one session the log is told of: a hostile one does not drown what others say.
+const MAX_TOLD: u32 = 100;
+
+/// How many entries a map may have room for that it does not need: what the next few sessions would take again.
+const SPARE: usize = 1024;
+
+/// Gives memory back that a map has from fuller days.
+pub fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > 4 * map.len() + SPARE {
+        map.shrink_to(2 * map.len());
+    }
+}
 
 /// All sessions of one worker.
 #[derive(Debug)]
@@ -70,6 +84,8 @@ pub struct Engine {
     last_id: u64,
     /// The step between two numbers of sessions, and what they leave when divided by it.
     numbers: (u64, u64),
+    /// How many sessions are followed.
+    most: usize,
     counters: Counters,
 }
 
@@ -85,6 +101,7 @@ impl Engine {
             postponed: Vec::new(),
             last_id: 0,
             numbers: (1, 0),
+            most: MAX_SESSIONS,
             counters: Counters::default(),
         }
     }
@@ -94,10 +111,12 @@ impl Engine {
         self.last_id = self.last_id.max(id);
     }
 
-    /// Sessions of worker `index`, counted from 0, of so many get every so manieth number: they share one log.
-    pub fn share_numbers(&mut self, index: u64, workers: u64) {
+    /// For worker `index`, counted from 0, of so many: they share one log, in which each gives its sessions every so
+    /// manieth number, and the sets in nftables.
+    pub fn share(&mut self, index: u16, workers: u16) {
         let workers = workers.max(1);
-        self.numbers = (workers, index % workers);
+        self.numbers = (workers.into(), (index % workers).into());
+        self.most = MAX_SESSIONS / usize::from(workers);
     }
 
     fn next_id(&mut self) -> u64 {
@@ -244,7 +263,7 @@ impl Engine {
         if self.sessions.contains_key(&tuple) {
             return;
         }
-        if self.sessions.len() >= MAX_SESSIONS {
+        if self.sessions.len() >= self.most {
             self.counters.overflow += 1;
             return;
         }
@@ -327,13 +346,22 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&tuple) else { return Vec::new() };
         session.owed.clear();
         session.refusals = 0;
-        let events = std::mem::take(&mut session.unreported);
-        for event in &events {
+        let mut events = std::mem::take(&mut session.unreported);
+        let told_before = session.told;
+        events.retain(|event| {
             match event {
                 Event::Opened(..) => self.counters.opened += 1,
-                Event::Refused { .. } => self.counters.refused += 1,
+                Event::Refused { .. } => {
+                    self.counters.refused += 1;
+                    session.told = session.told.saturating_add(1);
+                    return session.told <= MAX_TOLD;
+                }
                 _ => {}
             }
+            true
+        });
+        if session.told > MAX_TOLD && told_before <= MAX_TOLD {
+            events.push(Event::Muted);
         }
         if session.departed.is_some() && !session.is_shifted {
             self.remove(&tuple);
@@ -384,6 +412,7 @@ impl Engine {
             !has_expired
         });
         changes.extend(self.sessions.values_mut().flat_map(|session| session.hold_on(now)));
+        give_back(&mut self.sessions);
         changes
     }
 
@@ -448,6 +477,18 @@ impl Engine {
         if let Some(mut session) = self.remove(tuple) {
             session.dialogue.end(self.ports.act_for(*tuple), &mut Outcome::default());
         }
+    }
+
+    /// The keys of pinholes that may open at any moment, with what is left of their time: for the same.
+    pub fn expected_pinholes(&self, now: Duration) -> Vec<(PinholeKey, Duration)> {
+        let asked = |session: &Session| {
+            let asked = session.dialogue.pinholes().filter(|(_, is_open, _)| !is_open);
+            let expected = asked.filter_map(|(pinhole, ..)| {
+                Some((pinhole.key, self.ports.remaining(pinhole.key, &session.tuple, now)?))
+            });
+            expected.collect::<Vec<_>>()
+        };
+        self.sessions.values().filter(|session| session.is_taken()).flat_map(asked).collect()
     }
 
     /// The pinholes that are open now, with what is left of their time: to put them back after a flush.

@@ -73,6 +73,9 @@ pub enum Refusal {
     /// Commands and replies can no longer be matched.
     #[error("too many commands wait for their replies")]
     LostCount,
+    /// The port may be another session's by now.
+    #[error("the reply came too late (pinhole.timeout)")]
+    TooLate,
     /// nftables would not take the pinhole.
     #[error("nftables did not take the pinhole")]
     Firewall,

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::control::ControlTuple;
+use super::give_back;
 use super::pinhole::PinholeKey;
 use super::policy::{MAX_PINHOLES_PER_CLIENT, Refusal};
 
@@ -129,6 +130,12 @@ impl Ports {
         super::position::sequence_of(z ^ (z >> 31))
     }
 
+    /// What is left of a key's time; `None` if it is over, or the key another session's by now.
+    pub fn remaining(&self, key: PinholeKey, session: &ControlTuple, now: Duration) -> Option<Duration> {
+        let taken = self.taken.get(&key).filter(|taken| taken.session == *session)?;
+        taken.until.checked_sub(now).filter(|left| !left.is_zero())
+    }
+
     /// Says where a key that was reserved ahead leads.
     pub fn lead_to(&mut self, key: PinholeKey, to: SocketAddr) {
         if let Some(taken) = self.taken.get_mut(&key) {
@@ -217,14 +224,16 @@ impl Ports {
 
     /// Lets go of the keys whose elements have certainly gone.
     pub fn expire(&mut self, now: Duration) {
-        while let Some(&(due, key)) = self.due.front() {
-            if due > now {
-                return;
-            }
+        while let Some(&(_, key)) = self.due.front().filter(|(due, _)| *due <= now) {
             self.due.pop_front();
             if self.taken.get(&key).is_some_and(|taken| taken.until.saturating_add(GRACE) <= now) {
                 self.remove(key);
             }
+        }
+        give_back(&mut self.taken);
+        give_back(&mut self.per_client);
+        if self.due.capacity() > 4 * self.due.len() + SLACK {
+            self.due.shrink_to(2 * self.due.len());
         }
     }
 }
@@ -294,6 +303,28 @@ mod tests {
         assert!(!ports.release(key));
         assert_eq!((ports.expected_by(key), ports.until(key)), (Some(second.session), Some(second.until)));
         assert!(ports.act_for(second.session).release(key) && ports.is_empty());
+    }
+
+    #[test]
+    fn what_was_released_long_ago_takes_no_room() {
+        let mut ports = Ports::new(1);
+        let kept: Vec<_> = (0..100)
+            .map(|port| {
+                ports.choose((S, X), &(2000..=4000), Some(2000 + port), request("10.0.0.2:1")).unwrap()
+            })
+            .collect();
+        for second in 0..100_000 {
+            let until = Duration::from_secs(60 + second / 1000);
+            let request = Request { until, ..request("10.0.0.3:5000") };
+            let key = ports.choose((S, X), &(1024..=65535), None, request).unwrap();
+            ports.release(key);
+            ports.extend(kept[usize::try_from(second % 100).unwrap()], until);
+        }
+        assert_eq!(ports.len(), 100);
+        assert!(ports.due.len() <= 2 * 100 + SLACK + 1, "{}", ports.due.len());
+        ports.expire(Duration::from_secs(1000));
+        assert!(ports.is_empty() && ports.due.is_empty() && ports.per_client.is_empty());
+        assert!(ports.taken.capacity() <= 1024 && ports.due.capacity() <= 2 * SLACK);
     }
 
     #[test]

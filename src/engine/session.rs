@@ -99,6 +99,9 @@ pub struct Session {
     /// What has happened since the log was last told.
     #[serde(skip)]
     pub unreported: Vec<Event>,
+    /// How many refusals the log was told of.
+    #[serde(skip)]
+    pub(super) told: u32,
     /// How it began.
     syn: Syn,
     /// A later SYN of the same tuple. It begins a new connection once the server answers it: until then it may be
@@ -130,6 +133,7 @@ impl Session {
             owed: Vec::new(),
             refusals: 0,
             unreported: Vec::new(),
+            told: 0,
             syn,
             newer: None,
             to_server: Stream::new(syn.initial),

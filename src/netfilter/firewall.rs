@@ -43,6 +43,8 @@ pub enum FirewallError {
     Open(#[source] io::Error),
     #[error("the kernel did not take table inet ftpalg: {0}")]
     Load(String),
+    #[error("ended connections stay in table inet ftpalg_hold: {0}")]
+    LetPass(String),
     #[error("the accept rules of accept-in could not be put in or taken out: {0}")]
     Accept(String),
     #[error(
@@ -144,6 +146,12 @@ impl Firewall {
         self.nft.run(&plan.commands).map_err(FirewallError::Accept)?;
         self.remember()?;
         Ok(plan.missing)
+    }
+
+    /// Connections that have come to their end: packets of theirs are not held up any more. (The table that does it
+    /// belongs to libnftables' socket, so this takes a few milliseconds where there are any.)
+    pub fn let_pass(&mut self, ended: &[ControlTuple]) -> Result<(), FirewallError> {
+        self.hold.let_pass(&mut self.nft, self.committer.connection(), ended)
     }
 
     /// The mark that a translated packet must bear; none where a flush can't be outlived.

@@ -4,13 +4,17 @@
 mod addresses;
 mod attacks;
 mod cuts;
+#[path = "../engine/dice.rs"]
+mod dice;
 mod disorder;
 mod edits;
 mod forgeries;
 mod harness;
 mod life;
+mod load;
 mod mtu;
 mod policy_routing;
 mod ports;
+mod soak;
 mod topologies;
 mod unit;

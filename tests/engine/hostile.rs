@@ -13,7 +13,7 @@ use crate::router::{Site, policy};
 use crate::segment::Segment;
 
 /// What one session may take on disk: an unfinished line, 16 edits, 256 outstanding commands, some pinholes.
-const LARGEST_SESSION: usize = 16_384;
+const LARGEST_SESSION: usize = 8192 - 16;
 
 /// One packet of a hostile conversation.
 #[derive(Debug, Clone)]

@@ -199,7 +199,12 @@ impl Net {
 
     /// The first router's ruleset, as its administrator loads it.
     pub fn ruleset(&self) -> String {
-        self.layout.routers[0].1.ruleset(self.setup.alg, &self.setup.ports)
+        self.ruleset_of(0)
+    }
+
+    /// That of any router, by its place in the layout's.
+    pub fn ruleset_of(&self, router: usize) -> String {
+        self.layout.routers[router].1.ruleset(self.setup.alg, &self.setup.ports)
     }
 
     /// The first router's daemon, and its host.
@@ -284,7 +289,8 @@ impl Net {
             .success()
             .map(drop)
             .and_then(|()| session::verify(&steps, &self.files, &server.root))
-            .with_context(|| format!("the client said:\n{dialogue}"))
+            .with_context(|| format!("the client said:\n{dialogue}"))?;
+        session::discard(&steps, &server.root, &dir)
     }
 
     /// Runs one session of ftplib in which every transfer is made in the next of these modes, and checks that
