@@ -1,10 +1,10 @@
 //! The daemon: starts everything in the order in which nothing is lost, and ends it.
 
 mod alarms;
+mod allowance;
 mod clock;
 mod guard;
 mod housekeeping;
-mod journal;
 mod liveness;
 mod queues;
 mod shared;

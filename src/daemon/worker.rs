@@ -12,8 +12,8 @@ use ftpalg::engine::{Decision, Engine, Verdict};
 use nfq::{Message, Queue};
 use tracing::{debug, error, info, warn};
 
+use super::allowance::Allowance;
 use super::clock;
-use super::journal::Journal;
 use super::liveness::Progress;
 use super::queues;
 use super::shared::{Shared, SharedEngine, lock};
@@ -37,7 +37,7 @@ pub struct Worker {
     engine: SharedEngine,
     shared: Arc<Shared>,
     conntrack: ConnTrack,
-    journal: Journal,
+    allowance: Allowance,
     packet: Vec<u8>,
     progress: Progress,
 }
@@ -86,7 +86,7 @@ impl Worker {
             engine,
             shared,
             conntrack,
-            journal: Journal::default(),
+            allowance: Allowance::default(),
             packet: Vec::new(),
             progress: Progress::default(),
         })
@@ -165,7 +165,7 @@ impl Worker {
         if let Verdict::LookUp(tuple) = decision.verdict {
             let view = self.conntrack.client_view(&tuple);
             if let Err(error) = &view {
-                self.journal.line(|| warn!("conntrack does not answer for {tuple}: {error}"));
+                self.allowance.line(|| warn!("conntrack does not answer for {tuple}: {error}"));
             }
             engine.learn(tuple, view.ok().flatten());
             decision = engine.handle(clock::now(), tap, &mut self.packet);
@@ -191,7 +191,7 @@ impl Worker {
                 decision.verdict
             }
             Err(error) => {
-                self.journal.line(|| warn!(session = id, "a packet waits because nftables says: {error}"));
+                self.allowance.line(|| warn!(session = id, "a packet waits because nftables says: {error}"));
                 engine.refused(tuple);
                 Verdict::Drop
             }
@@ -206,13 +206,13 @@ impl Worker {
             Ok(()) => verdict,
             // Without its state a shifted session would not survive the daemon; a packet can wait.
             Err(error) if needs_translation => {
-                self.journal.line(|| {
+                self.allowance.line(|| {
                     error!(session = id, "a packet waits because its session can't be saved: {error}");
                 });
                 Verdict::Drop
             }
             Err(error) => {
-                self.journal.line(|| {
+                self.allowance.line(|| {
                     warn!(
                         session = id,
                         "a restart would lose sight of this session, which can't be saved: {error}"
@@ -227,9 +227,9 @@ impl Worker {
     fn report(&mut self, id: u64, events: &[Event]) {
         for event in events {
             match event {
-                Event::Refused { .. } => self.journal.line(|| warn!(session = id, "{event}")),
+                Event::Refused { .. } => self.allowance.line(|| warn!(session = id, "{event}")),
                 Event::Edited(_) => debug!(session = id, "{event}"),
-                _ => self.journal.line(|| info!(session = id, "{event}")),
+                _ => self.allowance.line(|| info!(session = id, "{event}")),
             }
         }
     }

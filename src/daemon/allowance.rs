@@ -18,7 +18,7 @@ const TELL: Duration = Duration::from_secs(10);
 
 /// One worker's lines about its sessions.
 #[derive(Debug, Default)]
-pub struct Journal {
+pub struct Allowance {
     /// When all that was written is paid for (time since boot).
     paid: Duration,
     left_out: u64,
@@ -26,7 +26,7 @@ pub struct Journal {
     told: Duration,
 }
 
-impl Journal {
+impl Allowance {
     /// Has a line written, unless there were too many of late.
     pub fn line(&mut self, write: impl FnOnce()) {
         let now = clock::now();
@@ -57,20 +57,20 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_and_what_comes_later_is_written_again() {
-        let mut journal = Journal::default();
+        let mut allowance = Allowance::default();
         let mut now = Duration::from_secs(1000);
         let mut written = |seconds: u32| {
             let mut number = 0;
             for _ in 0..seconds * 10_000 {
                 now += Duration::from_micros(100);
-                number += u32::from(journal.admits(now));
+                number += u32::from(allowance.admits(now));
             }
             number
         };
         assert!((2_190..=2_210).contains(&written(1)), "all at once");
         assert!((1_990..=2_010).contains(&written(10)), "in the long run");
         now += Duration::from_secs(5);
-        let afterwards = (0..5_000).filter(|_| journal.admits(now)).count();
+        let afterwards = (0..5_000).filter(|_| allowance.admits(now)).count();
         assert!((990..=1_010).contains(&afterwards), "{afterwards}");
     }
 }
