@@ -308,6 +308,7 @@ mod tests {
     #[test]
     fn what_was_released_long_ago_takes_no_room() {
         let mut ports = Ports::new(1);
+        ports.act_for(request("10.0.0.2:1").session);
         let kept: Vec<_> = (0..100)
             .map(|port| {
                 ports.choose((S, X), &(2000..=4000), Some(2000 + port), request("10.0.0.2:1")).unwrap()
