@@ -1,5 +1,7 @@
 # make demo       installs what is missing, builds, and shows FTP through NAT without and with ftpalg
 # make test       installs what is missing, and runs every test, some of them again under Debian's own kernel
+# make load       10,000 sessions at the same time and 100,000 transfers, twice: some ten minutes
+# make soak       half an hour of real programs, bad wires, kills and reloads; SOAK=SECONDS for less or more
 # make build      the daemon: target/release/ftpalg
 # make install    into PREFIX and /etc (as root, after make build); DESTDIR for packagers
 # make uninstall  all of that but the configuration
@@ -30,13 +32,14 @@ STRICT = -- -D warnings
 endif
 # Most tests wait for the network most of the time.
 TEST_THREADS ?= 4
+SOAK ?= 1800
 BUILD_PACKAGES = scripts/build-packages.txt
 TEST_PACKAGES = $(BUILD_PACKAGES) scripts/test-packages.txt scripts/demo-packages.txt
 ifeq ($(VM),yes)
 TEST_PACKAGES += scripts/vm-packages.txt
 endif
 
-.PHONY: help build demo test install uninstall clean
+.PHONY: help build demo test load soak install uninstall clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -73,6 +76,15 @@ ifeq ($(VM),yes)
 else
 	@echo "Left out: the tests under Debian's kernel (VM=$(VM))"
 endif
+
+load soak:
+ifeq ($(PACKAGES),yes)
+	@scripts/install-packages $(TEST_PACKAGES)
+	@scripts/unpack-proftpd
+	@scripts/install-rust
+endif
+	FTPALG_SOAK_SECONDS=$(SOAK) $(CARGO) test --locked --release --test e2e $(TEST_RUNNER) $@:: -- --ignored
+	@cat $(or $(CARGO_TARGET_DIR),target)/tmp/$@.txt
 
 install:
 	@[ -x $(BINARY) ] || { echo "$(BINARY) is not there: run make build first" >&2; exit 1; }

@@ -42,15 +42,23 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
     if changes.is_empty() {
         return;
     }
-    if let Err(error) = lock(&shared.firewall).commit(&changes) {
+    let ended = changes.iter().filter_map(|change| match change {
+        Change::Forget(tuple) => Some(*tuple),
+        _ => None,
+    });
+    let ended: Vec<_> = ended.collect();
+    let mut firewall = lock(&shared.firewall);
+    if let Err(error) = firewall.commit(&changes) {
         debug!("expired elements stay in nftables until their time-out, live ones are not set anew: {error}");
     }
+    if let Err(error) = firewall.let_pass(&ended) {
+        debug!("{error}");
+    }
+    drop(firewall);
     let mut store = lock(&shared.store);
-    for change in &changes {
-        if let Change::Forget(tuple) = change {
-            if let Err(error) = store.remove(tuple) {
-                warn!("the state of an ended session stays: {error}");
-            }
+    for tuple in &ended {
+        if let Err(error) = store.remove(tuple) {
+            warn!("the state of an ended session stays: {error}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The daemon: starts everything in the order in which nothing is lost, and ends it.
 
 mod alarms;
+mod allowance;
 mod clock;
 mod guard;
 mod housekeeping;
@@ -71,7 +72,7 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
 
     let engines = (0..config.workers).map(|worker| {
         let mut engine = Engine::new(policy(&config, worker), seed());
-        engine.share_numbers(worker.into(), config.workers.into());
+        engine.share(worker, config.workers);
         Arc::new(Mutex::new(engine))
     });
     let parking = Engine::new(policy(&config, 0), seed());

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ftpalg::engine::Engine;
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::session::Session;
+use ftpalg::engine::{Engine, MAX_SESSIONS};
 use tracing::{info, warn};
 
 use super::clock;
@@ -168,13 +168,19 @@ impl Shared {
                 if session.needs_translation() {
                     unfinished.push(session.tuple);
                 }
-                let asked = session.dialogue.pinholes().filter(|(_, is_open, _)| !is_open);
-                expected.extend(asked.map(|(pinhole, ..)| (pinhole.key, pinhole.timeout)));
             }
             shifted.extend(engine.doomed());
             unfinished.extend(engine.doomed());
             pinholes.extend(engine.open_pinholes(now));
+            expected.extend(engine.expected_pinholes(now));
         }
+        // One element too many, and the sets take none of them.
+        sessions.truncate(MAX_SESSIONS);
+        shifted.truncate(MAX_SESSIONS);
+        unfinished.truncate(MAX_SESSIONS);
+        watched.truncate(MAX_SESSIONS - shifted.len());
+        pinholes.truncate(MAX_SESSIONS);
+        expected.truncate(MAX_SESSIONS);
         let live = Live {
             sessions: &sessions,
             shifted: &shifted,

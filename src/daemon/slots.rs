@@ -1,5 +1,6 @@
 //! A file of records in slots of one size.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -24,13 +25,14 @@ pub struct Found {
     pub content: Option<Vec<u8>>,
 }
 
-/// A file of records. Slots that are not in use begin with a length of 0.
+/// A file of records. Slots that are not in use begin with a length of 0. The file ends with the last that is in use,
+/// for it takes memory (tmpfs).
 #[derive(Debug)]
 pub struct Slots {
     file: File,
     size: usize,
     count: usize,
-    free: Vec<usize>,
+    free: BTreeSet<usize>,
 }
 
 impl Slots {
@@ -45,11 +47,11 @@ impl Slots {
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let mut slots = Self { file, size, count: bytes.len().div_ceil(size), free: Vec::new() };
+        let mut slots = Self { file, size, count: bytes.len().div_ceil(size), free: BTreeSet::new() };
         let mut found = Vec::new();
         for (slot, bytes) in bytes.chunks(size).enumerate() {
             match record(bytes) {
-                None => slots.free.push(slot),
+                None => drop(slots.free.insert(slot)),
                 Some((revision, content)) => found.push(Found { slot, revision, content }),
             }
         }
@@ -61,9 +63,9 @@ impl Slots {
         HEADER + length <= self.size
     }
 
-    /// A slot that is not in use.
+    /// The first slot that is not in use.
     pub fn take(&mut self) -> usize {
-        self.free.pop().unwrap_or_else(|| {
+        self.free.pop_first().unwrap_or_else(|| {
             self.count += 1;
             self.count - 1
         })
@@ -81,8 +83,16 @@ impl Slots {
 
     /// Puts a slot out of use.
     pub fn clear(&mut self, slot: usize) -> io::Result<()> {
-        self.free.push(slot);
-        self.file.write_all_at(&[0; HEADER], self.offset(slot))
+        self.free.insert(slot);
+        let before = self.count;
+        while self.count > 0 && self.free.remove(&(self.count - 1)) {
+            self.count -= 1;
+        }
+        if self.count < before {
+            self.file.set_len(self.offset(self.count))
+        } else {
+            self.file.write_all_at(&[0; HEADER], self.offset(slot))
+        }
     }
 
     fn offset(&self, slot: usize) -> u64 {

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ftpalg::engine::control::ControlTuple;
+use ftpalg::engine::give_back;
 
 use super::slots::Slots;
 
@@ -129,7 +130,9 @@ impl Store {
 
     /// Removes a session's record, if there is one.
     pub fn remove(&mut self, tuple: &ControlTuple) -> Result<(), StoreError> {
-        self.places.remove(tuple).map_or(Ok(()), |place| self.discard(place))
+        let Some(place) = self.places.remove(tuple) else { return Ok(()) };
+        give_back(&mut self.places);
+        self.discard(place)
     }
 }
 
@@ -187,6 +190,26 @@ mod tests {
             drop(store);
             assert_eq!(directory.sessions(), [vec![7; size]], "{size} bytes");
         }
+    }
+
+    #[test]
+    fn files_become_shorter_again_and_free_slots_are_used_first() {
+        let directory = Directory::new("shorter");
+        let length = || std::fs::metadata(directory.0.join("sessions-512")).unwrap().len();
+        let (mut store, _) = Store::open(&directory.0).unwrap();
+        (0..1000).for_each(|port| store.save(tuple(port), b"one of many").unwrap());
+        let all = length();
+        (0..1000).filter(|port| port % 2 == 0).for_each(|port| store.remove(&tuple(port)).unwrap());
+        assert_eq!(length(), all, "the last is still there");
+        (1000..1500).for_each(|port| store.save(tuple(port), b"another").unwrap());
+        assert_eq!(length(), all, "free slots first");
+        drop(store);
+        let (mut store, saved) = Store::open(&directory.0).unwrap();
+        assert_eq!(saved.len(), 1000);
+        (0..).zip(saved).for_each(|(port, saved)| store.claim(tuple(port), saved.place).unwrap());
+        (1..1000).for_each(|port| store.remove(&tuple(port)).unwrap());
+        store.remove(&tuple(0)).unwrap();
+        assert_eq!((length(), store.places.capacity() < 4000), (0, true));
     }
 
     #[test]

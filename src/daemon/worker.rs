@@ -12,6 +12,7 @@ use ftpalg::engine::{Decision, Engine, Verdict};
 use nfq::{Message, Queue};
 use tracing::{debug, error, info, warn};
 
+use super::allowance::Allowance;
 use super::clock;
 use super::liveness::Progress;
 use super::queues;
@@ -36,6 +37,7 @@ pub struct Worker {
     engine: SharedEngine,
     shared: Arc<Shared>,
     conntrack: ConnTrack,
+    allowance: Allowance,
     packet: Vec<u8>,
     progress: Progress,
 }
@@ -79,7 +81,15 @@ impl Worker {
         queue.bind(number).map_err(|source| are_free(number..number + 1).err().unwrap_or(fault(source)))?;
         queue.set_queue_max_len(number, QUEUE_LENGTH).map_err(fault)?;
         let conntrack = ConnTrack::open().map_err(fault)?;
-        Ok(Self { queue, engine, shared, conntrack, packet: Vec::new(), progress: Progress::default() })
+        Ok(Self {
+            queue,
+            engine,
+            shared,
+            conntrack,
+            allowance: Allowance::default(),
+            packet: Vec::new(),
+            progress: Progress::default(),
+        })
     }
 
     /// Its count of packets.
@@ -144,7 +154,8 @@ impl Worker {
     /// is translated.
     fn verdict(&mut self, tap: Tap) -> (Verdict, bool) {
         let shared = Arc::clone(&self.shared);
-        let mut engine = lock(&self.engine);
+        let engine = Arc::clone(&self.engine);
+        let mut engine = lock(&engine);
         if shared.has_parked() {
             if let Ok(packet) = Packet::parse(&mut self.packet) {
                 shared.hand_over([packet.source().ip(), packet.destination().ip()], &mut engine);
@@ -154,7 +165,7 @@ impl Worker {
         if let Verdict::LookUp(tuple) = decision.verdict {
             let view = self.conntrack.client_view(&tuple);
             if let Err(error) = &view {
-                warn!("conntrack does not answer for {tuple}: {error}");
+                self.allowance.line(|| warn!("conntrack does not answer for {tuple}: {error}"));
             }
             engine.learn(tuple, view.ok().flatten());
             decision = engine.handle(clock::now(), tap, &mut self.packet);
@@ -162,7 +173,7 @@ impl Worker {
         (self.carry_out(&shared, &mut engine, &decision), decision.is_translated)
     }
 
-    fn carry_out(&self, shared: &Shared, engine: &mut Engine, decision: &Decision) -> Verdict {
+    fn carry_out(&mut self, shared: &Shared, engine: &mut Engine, decision: &Decision) -> Verdict {
         let committed = if decision.changes.is_empty() {
             Ok(())
         } else {
@@ -176,11 +187,11 @@ impl Worker {
         };
         let verdict = match committed {
             Ok(()) => {
-                report(id, &engine.committed(tuple));
+                self.report(id, &engine.committed(tuple));
                 decision.verdict
             }
             Err(error) => {
-                warn!(session = id, "a packet waits because nftables says: {error}");
+                self.allowance.line(|| warn!(session = id, "a packet waits because nftables says: {error}"));
                 engine.refused(tuple);
                 Verdict::Drop
             }
@@ -195,27 +206,31 @@ impl Worker {
             Ok(()) => verdict,
             // Without its state a shifted session would not survive the daemon; a packet can wait.
             Err(error) if needs_translation => {
-                error!(session = id, "a packet waits because its session can't be saved: {error}");
+                self.allowance.line(|| {
+                    error!(session = id, "a packet waits because its session can't be saved: {error}");
+                });
                 Verdict::Drop
             }
             Err(error) => {
-                warn!(
-                    session = id,
-                    "a restart would lose sight of this session, which can't be saved: {error}"
-                );
+                self.allowance.line(|| {
+                    warn!(
+                        session = id,
+                        "a restart would lose sight of this session, which can't be saved: {error}"
+                    );
+                });
                 verdict
             }
         }
     }
-}
 
-/// A session's events, one line each.
-fn report(id: u64, events: &[Event]) {
-    for event in events {
-        match event {
-            Event::Refused { .. } => warn!(session = id, "{event}"),
-            Event::Edited(_) => debug!(session = id, "{event}"),
-            _ => info!(session = id, "{event}"),
+    /// A session's events, one line each.
+    fn report(&mut self, id: u64, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Refused { .. } => self.allowance.line(|| warn!(session = id, "{event}")),
+                Event::Edited(_) => debug!(session = id, "{event}"),
+                _ => self.allowance.line(|| info!(session = id, "{event}")),
+            }
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Line<'a> {
     pub sent: usize,
     /// More bytes came than are kept.
     pub overlong: bool,
+    /// It is whole, and a bare LF ends it instead of CR LF.
+    pub ends_bare: bool,
 }
 
 impl Line<'_> {
@@ -48,6 +50,8 @@ pub struct Unfinished {
     start: u64,
     bytes: Vec<u8>,
     overlong: bool,
+    /// The last byte and the one before it, of those that are not kept, too.
+    last: [u8; 2],
     /// Its beginning was not seen: it is not judged.
     headless: bool,
     /// The daemon was away, and what comes next may well be its beginning.
@@ -65,11 +69,17 @@ impl Unfinished {
         let room = KEPT - self.bytes.len().min(KEPT);
         self.bytes.extend_from_slice(chunk.get(..room).unwrap_or(chunk));
         self.overlong |= chunk.len() > room;
+        self.last = match (self.last, chunk) {
+            (_, [.., before, last]) => [*before, *last],
+            ([_, before], [last]) => [before, *last],
+            (unchanged, []) => unchanged,
+        };
     }
 
     /// The line so far; `sent` of its bytes went out earlier.
     pub fn line(&self, sent: usize) -> Option<Line<'_>> {
-        (!self.headless).then_some(Line { bytes: &self.bytes, sent, overlong: self.overlong })
+        let ends_bare = matches!(self.last, [before, b'\n'] if before != b'\r');
+        (!self.headless).then_some(Line { bytes: &self.bytes, sent, overlong: self.overlong, ends_bare })
     }
 
     /// Whether one that comes from a file is within its bounds.
@@ -137,6 +147,25 @@ mod tests {
         let kept = line.line(0).unwrap();
         assert_eq!((kept.bytes, kept.overlong), (&b"NOOP\r\n"[..], false));
         assert_eq!(line.position(0), 3000);
+    }
+
+    #[test]
+    fn a_bare_lf_is_told_from_a_line_s_end() {
+        let ends_bare = |chunks: &[&[u8]]| {
+            let mut line = Unfinished::default();
+            line.push(0, b"NOOP\r\n");
+            line.clear();
+            chunks.iter().for_each(|chunk| line.push(7, chunk));
+            line.line(0).unwrap().ends_bare
+        };
+        for chunks in [&[&b"550 x\n"[..]][..], &[b"550 x", b"\n"], &[b"\n"], &[&[b'x'; 600], b"\n"]] {
+            assert!(ends_bare(chunks), "{chunks:?}");
+        }
+        for chunks in
+            [&[&b"550 x\r\n"[..]][..], &[b"550 x\r", b"\n"], &[b"550 x"], &[&[b'x'; 600], b"\r", b"\n"]]
+        {
+            assert!(!ends_bare(chunks), "{chunks:?}");
+        }
     }
 
     #[test]

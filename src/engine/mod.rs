@@ -28,6 +28,8 @@ pub mod stream;
 pub mod waiting;
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use control::{ClientView, ControlTuple};
@@ -42,13 +44,30 @@ use ports::{Ports, Request};
 use segment::Surroundings;
 use session::{Disposition, Session, Syn, Tap};
 
-/// How many control connections a worker follows. The sets in nftables hold as many; those beyond pass without
-/// being inspected.
+/// How many control connections all workers together follow. The sets in nftables hold as many; those beyond pass
+/// without being inspected.
 pub const MAX_SESSIONS: usize = 65_536;
+
+/// How many of them one client address may have: a quarter, so that one host cannot lock all others out. An office
+/// behind one address, or a proxy, stays far below.
+pub const MAX_SESSIONS_PER_CLIENT: u32 = 16_384;
 
 /// How often the kernel may refuse what a session asks before its pinholes are given up and its lines go on
 /// without them.
 const PATIENCE: u32 = 3;
+
+/// How many refusals of one session the log is told of: a hostile one does not drown what others say.
+const MAX_TOLD: u32 = 100;
+
+/// How many entries a map may have room for that it does not need: what the next few sessions would take again.
+const SPARE: usize = 1024;
+
+/// Gives memory back that a map has from fuller days.
+pub fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > 4 * map.len() + SPARE {
+        map.shrink_to(2 * map.len());
+    }
+}
 
 /// All sessions of one worker.
 #[derive(Debug)]
@@ -56,6 +75,8 @@ pub struct Engine {
     policy: Policy,
     ports: Ports,
     sessions: HashMap<ControlTuple, Session>,
+    /// How many sessions each client has, of those whose client's view is known.
+    per_client: HashMap<IpAddr, u32>,
     /// Shifted connections whose state is lost.
     lost: HashMap<ControlTuple, Lost>,
     /// What the kernel would not take, and no packet needs to wait for.
@@ -63,6 +84,8 @@ pub struct Engine {
     last_id: u64,
     /// The step between two numbers of sessions, and what they leave when divided by it.
     numbers: (u64, u64),
+    /// How many sessions are followed.
+    most: usize,
     counters: Counters,
 }
 
@@ -73,10 +96,12 @@ impl Engine {
             policy,
             ports: Ports::new(seed),
             sessions: HashMap::new(),
+            per_client: HashMap::new(),
             lost: HashMap::new(),
             postponed: Vec::new(),
             last_id: 0,
             numbers: (1, 0),
+            most: MAX_SESSIONS,
             counters: Counters::default(),
         }
     }
@@ -86,10 +111,12 @@ impl Engine {
         self.last_id = self.last_id.max(id);
     }
 
-    /// Sessions of worker `index`, counted from 0, of so many get every so manieth number: they share one log.
-    pub fn share_numbers(&mut self, index: u64, workers: u64) {
+    /// For worker `index`, counted from 0, of so many: they share one log, in which each gives its sessions every so
+    /// manieth number, and the sets in nftables.
+    pub fn share(&mut self, index: u16, workers: u16) {
         let workers = workers.max(1);
-        self.numbers = (workers, index % workers);
+        self.numbers = (workers.into(), (index % workers).into());
+        self.most = MAX_SESSIONS / usize::from(workers);
     }
 
     fn next_id(&mut self) -> u64 {
@@ -162,9 +189,9 @@ impl Engine {
             return Decision::of(Verdict::LookUp(tuple));
         }
         let disposition = if packet.is_syn() {
-            session.handshake(tap, &mut packet, outcome)
+            session.handshake(tap, &mut packet, now, outcome)
         } else {
-            let mut around = Surroundings { now, policy: &self.policy, ports: &mut self.ports };
+            let mut around = Surroundings { now, policy: &self.policy, ports: self.ports.act_for(tuple) };
             session.segment(tap, &mut packet, &mut around, outcome)
         };
         session.owed.append(&mut outcome.changes);
@@ -222,7 +249,7 @@ impl Engine {
     /// Gives up a shifted connection whose state is lost: both its ends are reset as soon as either says something, and
     /// nothing else of it passes.
     pub fn doom(&mut self, now: Duration, tuple: ControlTuple) {
-        self.sessions.remove(&tuple);
+        self.remove(&tuple);
         self.lost.insert(tuple, Lost::new(now));
     }
 
@@ -236,7 +263,7 @@ impl Engine {
         if self.sessions.contains_key(&tuple) {
             return;
         }
-        if self.sessions.len() >= MAX_SESSIONS {
+        if self.sessions.len() >= self.most {
             self.counters.overflow += 1;
             return;
         }
@@ -257,8 +284,9 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&tuple) else { return };
         let Some(syn) = session.gives_way(packet) else { return };
         outcome.changes.append(&mut session.owed);
-        session.dialogue.end(&mut self.ports, outcome);
+        session.dialogue.end(self.ports.act_for(tuple), outcome);
         outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
+        self.remove(&tuple);
         let id = self.next_id();
         self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
     }
@@ -275,7 +303,7 @@ impl Engine {
         let Some(tuple) = self.ports.expected_by(key) else { return Decision::of(Verdict::Pass) };
         let Some(session) = self.sessions.get_mut(&tuple) else { return Decision::of(Verdict::Drop) };
         let mut outcome = Outcome::default();
-        session.dialogue.consent(key, now, &mut self.ports, &mut outcome);
+        session.dialogue.consent(key, now, self.ports.act_for(tuple), &mut outcome);
         let verdict = if outcome.changes.is_empty() { Verdict::Drop } else { Verdict::Pass };
         self.counters.dropped += u64::from(verdict == Verdict::Drop);
         session.owed.append(&mut outcome.changes);
@@ -287,11 +315,29 @@ impl Engine {
     /// The client's view of a connection, as conntrack knows it; `None` if conntrack has no entry.
     pub fn learn(&mut self, tuple: ControlTuple, view: Option<ClientView>) {
         let Some(session) = self.sessions.get_mut(&tuple) else { return };
-        session.view = view;
-        if view.is_none() {
-            session.departed = Some(Departure::NotTracked);
-            session.unreported.push(Event::Departed(Departure::NotTracked));
+        let Some(found) = view else { return session.leave(Departure::NotTracked) };
+        let count = self.per_client.entry(found.client).or_default();
+        if *count >= MAX_SESSIONS_PER_CLIENT {
+            self.counters.overflow += 1;
+            return session.leave(Departure::TooManyOfClient);
         }
+        if session.view.replace(found).is_none() {
+            *count += 1;
+        }
+    }
+
+    /// Takes a session out.
+    fn remove(&mut self, tuple: &ControlTuple) -> Option<Session> {
+        let session = self.sessions.remove(tuple)?;
+        if let Some(client) = session.view.map(|view| view.client) {
+            if let Some(count) = self.per_client.get_mut(&client) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.per_client.remove(&client);
+                }
+            }
+        }
+        Some(session)
     }
 
     /// The kernel has acknowledged what the last decision for this session asked. Returns what has happened in
@@ -300,16 +346,25 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&tuple) else { return Vec::new() };
         session.owed.clear();
         session.refusals = 0;
-        let events = std::mem::take(&mut session.unreported);
-        for event in &events {
+        let mut events = std::mem::take(&mut session.unreported);
+        let told_before = session.told;
+        events.retain(|event| {
             match event {
                 Event::Opened(..) => self.counters.opened += 1,
-                Event::Refused { .. } => self.counters.refused += 1,
+                Event::Refused { .. } => {
+                    self.counters.refused += 1;
+                    session.told = session.told.saturating_add(1);
+                    return session.told <= MAX_TOLD;
+                }
                 _ => {}
             }
+            true
+        });
+        if session.told > MAX_TOLD && told_before <= MAX_TOLD {
+            events.push(Event::Muted);
         }
         if session.departed.is_some() && !session.is_shifted {
-            self.sessions.remove(&tuple);
+            self.remove(&tuple);
         }
         events
     }
@@ -321,7 +376,7 @@ impl Engine {
         session.refusals += 1;
         if session.refusals >= PATIENCE {
             session.refusals = 0;
-            session.give_up(&mut self.ports);
+            session.give_up(self.ports.act_for(tuple));
             self.postponed.append(&mut session.owed);
         }
     }
@@ -343,9 +398,9 @@ impl Engine {
             _ => true,
         });
         for tuple in gone {
-            if let Some(mut session) = self.sessions.remove(&tuple) {
+            if let Some(mut session) = self.remove(&tuple) {
                 let mut outcome = Outcome::default();
-                session.dialogue.end(&mut self.ports, &mut outcome);
+                session.dialogue.end(self.ports.act_for(tuple), &mut outcome);
                 changes.append(&mut session.owed);
                 changes.append(&mut outcome.changes);
                 changes.push(Change::Forget(tuple));
@@ -357,6 +412,7 @@ impl Engine {
             !has_expired
         });
         changes.extend(self.sessions.values_mut().flat_map(|session| session.hold_on(now)));
+        give_back(&mut self.sessions);
         changes
     }
 
@@ -378,17 +434,21 @@ impl Engine {
         }
         if session.owed.contains(&Change::Shift(session.tuple)) {
             // The kernel did not agree to it, so the line may have passed as it was.
-            session.unshift(&mut self.ports);
+            session.unshift(self.ports.act_for(session.tuple));
         }
         session.was_unattended(held(&session.tuple));
         let (tuple, client) =
             (session.tuple, session.view.map_or(session.tuple.client.ip(), |view| view.client));
         for (pinhole, is_open, until) in session.dialogue.pinholes() {
-            // One that can't be reserved again is one that another session has: it is not this one's any more.
+            // One that can't be reserved again is one that another session has: it is not this one's any more. Of two
+            // that lead to the same place, the later one counts.
             let until = until.max(session.last_packet.saturating_add(pinhole.timeout));
+            if self.ports.until(pinhole.key).is_some_and(|other| other > until) {
+                continue;
+            }
             let request = Request { client, session: tuple, to: Some(pinhole.to), until };
             if self.ports.reserve(pinhole.key, request).is_ok() && is_open {
-                self.ports.open(pinhole.key);
+                self.ports.act_for(tuple).open(pinhole.key);
             }
         }
         for key in session.promised() {
@@ -398,8 +458,17 @@ impl Engine {
             self.ports.reserve(key, request).ok();
         }
         self.number_sessions_from(session.id);
+        self.remove(&tuple);
+        if session.view.is_some() {
+            *self.per_client.entry(client).or_default() += 1;
+        }
         self.sessions.insert(tuple, session);
         Ok(tuple)
+    }
+
+    /// The rules that queue packets were away for a moment, as in a firewall reload: some may have passed unseen.
+    pub fn was_passed_by(&mut self) {
+        self.sessions.values_mut().for_each(Session::was_passed_by);
     }
 
     /// Whether it follows nothing.
@@ -410,14 +479,29 @@ impl Engine {
     /// Drops a restored session whose connection is no more, or is another engine's now.
     pub fn forget(&mut self, tuple: &ControlTuple) {
         self.lost.remove(tuple);
-        if let Some(mut session) = self.sessions.remove(tuple) {
-            session.dialogue.end(&mut self.ports, &mut Outcome::default());
+        if let Some(mut session) = self.remove(tuple) {
+            session.dialogue.end(self.ports.act_for(*tuple), &mut Outcome::default());
         }
+    }
+
+    /// The keys of pinholes that may open at any moment, with what is left of their time: for the same.
+    pub fn expected_pinholes(&self, now: Duration) -> Vec<(PinholeKey, Duration)> {
+        let asked = |session: &Session| {
+            let asked = session.dialogue.pinholes().filter(|(_, is_open, _)| !is_open);
+            let expected = asked.filter_map(|(pinhole, ..)| {
+                Some((pinhole.key, self.ports.remaining(pinhole.key, &session.tuple, now)?))
+            });
+            expected.collect::<Vec<_>>()
+        };
+        self.sessions.values().filter(|session| session.is_taken()).flat_map(asked).collect()
     }
 
     /// The pinholes that are open now, with what is left of their time: to put them back after a flush.
     pub fn open_pinholes(&self, now: Duration) -> Vec<Pinhole> {
-        let all = self.sessions.values().flat_map(|session| session.dialogue.pinholes());
+        let all = self.sessions.values().flat_map(|session| {
+            let own = |key| self.ports.is_of(key, session.tuple);
+            session.dialogue.pinholes().filter(move |(pinhole, ..)| own(pinhole.key))
+        });
         all.filter(|&(_, is_open, until)| is_open && until > now)
             .map(|(pinhole, _, until)| Pinhole { timeout: until - now, ..pinhole })
             .collect()

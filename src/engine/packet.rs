@@ -41,7 +41,6 @@ mod field {
     pub const SEQUENCE: usize = 4;
     pub const ACKNOWLEDGMENT: usize = 8;
     pub const FLAGS: usize = 13;
-    pub const WINDOW: usize = 14;
     pub const CHECKSUM: usize = 16;
     pub const URGENT: usize = 18;
     pub const OPTIONS: usize = 20;
@@ -126,11 +125,6 @@ impl<'a> Packet<'a> {
     /// The acknowledgment number, if ACK is set.
     pub fn acknowledgment(&self) -> Option<u32> {
         (self.flags() & ACK != 0).then(|| self.u32_at(field::ACKNOWLEDGMENT))
-    }
-
-    /// The window field, not scaled.
-    pub fn window(&self) -> u16 {
-        self.u16_at(field::WINDOW)
     }
 
     /// The urgent pointer, if URG is set: an offset from the sequence number.
@@ -299,7 +293,6 @@ pub(crate) mod tests {
         let packet = Packet::parse(&mut bytes).unwrap();
         assert_eq!(packet.sequence(), 100);
         assert_eq!(packet.acknowledgment(), Some(200));
-        assert_eq!(packet.window(), 64240);
         assert_eq!(packet.urgent(), None);
         assert_eq!(packet.payload(), b"NOOP\r\n");
         assert_eq!(packet.source(), "10.0.0.2:40000".parse().unwrap());

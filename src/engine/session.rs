@@ -49,6 +49,10 @@ pub(super) const HALF_CLOSED: Duration = Duration::from_secs(120);
 /// How often the kernel's elements of a connection are set anew; they live for five days.
 const HOLD: Duration = Duration::from_secs(24 * 3600);
 
+/// How long it may take until the server answers the SYN; each repetition of the SYN starts it anew. Short, because
+/// anybody inside can send SYNs to nowhere. The set `control_new` has the same.
+const UNANSWERED: Duration = Duration::from_secs(10);
+
 /// How long it may take until the server greets.
 const UNGREETED: Duration = Duration::from_secs(120);
 
@@ -95,6 +99,9 @@ pub struct Session {
     /// What has happened since the log was last told.
     #[serde(skip)]
     pub unreported: Vec<Event>,
+    /// How many refusals the log was told of.
+    #[serde(skip)]
+    pub(super) told: u32,
     /// How it began.
     syn: Syn,
     /// A later SYN of the same tuple. It begins a new connection once the server answers it: until then it may be
@@ -126,6 +133,7 @@ impl Session {
             owed: Vec::new(),
             refusals: 0,
             unreported: Vec::new(),
+            told: 0,
             syn,
             newer: None,
             to_server: Stream::new(syn.initial),
@@ -150,6 +158,7 @@ impl Session {
             (true, _) => LINGER,
             (false, true) if is_half_closed => HALF_CLOSED,
             (false, true) => IDLE,
+            (false, false) if self.to_client.is_none() => UNANSWERED,
             (false, false) => UNGREETED,
         };
         now.saturating_sub(self.last_packet) > patience
@@ -165,6 +174,14 @@ impl Session {
         self.is_shifted && !self.is_over
     }
 
+    /// The daemon's rules were away for a moment, so that packets may have passed unseen.
+    pub fn was_passed_by(&mut self) {
+        self.to_server.was_passed_by();
+        if let Some(to_client) = &mut self.to_client {
+            to_client.was_passed_by();
+        }
+    }
+
     /// Whether no packet of it may pass unseen, for it is not clear yet what did while the daemon was away.
     pub fn is_watched(&self) -> bool {
         self.is_watched
@@ -173,6 +190,7 @@ impl Session {
     /// The daemon was away: what follows may lie ahead of what was seen, unless nothing could pass, because the kernel
     /// has `held` it back.
     pub fn was_unattended(&mut self, held: bool) {
+        self.was_passed_by();
         if self.is_shifted || self.is_watched && held {
             return;
         }
@@ -209,11 +227,20 @@ impl Session {
 
     /// A SYN to the server, or the SYN-ACK that answers it: reads its options and takes away those that can't
     /// be translated.
-    pub fn handshake(&mut self, tap: Tap, packet: &mut Packet<'_>, outcome: &mut Outcome) -> Disposition {
+    pub fn handshake(
+        &mut self,
+        tap: Tap,
+        packet: &mut Packet<'_>,
+        now: Duration,
+        outcome: &mut Outcome,
+    ) -> Disposition {
         let options = options::read_handshake(packet.options());
         match tap {
             Tap::ToServer => {
                 let syn = Syn { initial: packet.sequence(), options };
+                if self.to_client.is_none() {
+                    self.last_packet = now;
+                }
                 if syn.initial == self.syn.initial {
                     self.syn = syn;
                 } else {
@@ -221,6 +248,7 @@ impl Session {
                 }
             }
             Tap::ToClient if self.syn.is_answered_by(packet.acknowledgment()) => {
+                self.last_packet = now;
                 self.answered(packet.sequence(), options, outcome);
             }
             Tap::ToClient => {}
@@ -237,10 +265,7 @@ impl Session {
         if !self.to_server.is_fresh() || self.to_client.as_ref().is_some_and(|stream| !stream.is_fresh()) {
             return;
         }
-        let mut to_client = Stream::new(initial);
-        to_client.set_scale(self.syn.options.window_scale);
-        self.to_client = Some(to_client);
-        self.to_server.set_scale(options.window_scale);
+        self.to_client = Some(Stream::new(initial));
         if (self.syn.options.signed || options.signed) && self.departed.is_none() {
             self.depart(Departure::Signed, outcome);
         }
@@ -311,6 +336,12 @@ impl Session {
         }
         let track = is_due.then_some(Change::Track(self.tuple));
         track.into_iter().chain((is_due && self.is_shifted).then_some(Change::Shift(self.tuple)))
+    }
+
+    /// The connection leaves inspection before it is read at all.
+    pub fn leave(&mut self, why: Departure) {
+        self.departed = Some(why);
+        self.unreported.push(Event::Departed(why));
     }
 
     /// The connection leaves inspection.

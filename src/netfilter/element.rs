@@ -14,7 +14,7 @@ use ftpalg::engine::pinhole::{Pinhole, PinholeKey};
 use super::netlink::{Attributes, DUMP, Message, Nest, Request, nft, subsystem};
 use super::sys::{ElementMessage, Verb};
 
-/// The table that all of this is in.
+/// The table that all of this is in but [`Set::Held`].
 pub const TABLE: &CStr = c"ftpalg";
 
 /// `NFPROTO_INET`, the family of that table.
@@ -35,7 +35,7 @@ pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 /// How much longer than its pinhole the maps' elements live, so that a SYN that was let in finds them to the end.
 const MAP_MARGIN: Duration = Duration::from_secs(10);
 
-/// The sets and maps of nft-rules/ftpalg.nft that the daemon fills. Each exists for IPv4 and for IPv6.
+/// The sets and maps of nft-rules/ftpalg.nft and hold.nft that the daemon changes. Each exists for IPv4 and for IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Set {
     ControlNew,
@@ -46,6 +46,8 @@ pub enum Set {
     Mark,
     Dnat,
     Snat,
+    /// In the table that outlives a flush, which has two names.
+    Held,
 }
 
 impl Set {
@@ -67,6 +69,7 @@ impl Set {
             Set::Mark => [c"mark4", c"mark6"],
             Set::Dnat => [c"dnat4", c"dnat6"],
             Set::Snat => [c"snat4", c"snat6"],
+            Set::Held => [c"held4", c"held6"],
         }
     }
 
@@ -199,10 +202,15 @@ impl Element {
 
     /// The request for it; ENOENT if it is not there.
     pub fn question(&self) -> Request {
+        self.question_in(&TABLE.to_string_lossy())
+    }
+
+    /// The same, in another table.
+    pub fn question_in(&self, table: &str) -> Request {
         let key = Nest::default().attribute(DATA_VALUE, &self.key.bytes());
         let element = Nest::default().nest(ELEM_KEY, &key);
         Request::new(subsystem::NFTABLES, nft::GETSETELEM, INET, 0)
-            .string(ELEM_LIST_TABLE, &TABLE.to_string_lossy())
+            .string(ELEM_LIST_TABLE, table)
             .string(ELEM_LIST_SET, &self.set.name(self.family).to_string_lossy())
             .nest(ELEM_LIST_ELEMENTS, &Nest::default().nest(LIST_ELEM, &element))
     }
@@ -232,6 +240,12 @@ impl Element {
         let (seconds, millis) = (self.timeout.as_secs(), self.timeout.subsec_millis());
         let data = self.data.map_or(String::new(), |data| format!(" : {data}"));
         format!("add element inet ftpalg {set} {{ {} timeout {seconds}s{millis}ms{data} }}\n", self.key)
+    }
+
+    /// The `delete element` command, in another table.
+    pub fn deletion_in(&self, table: &str) -> String {
+        let set = self.set.name(self.family).to_string_lossy();
+        format!("delete element inet {table} {set} {{ {} }}\n", self.key)
     }
 
     /// A control connection in one of the sets keyed by its tuple.

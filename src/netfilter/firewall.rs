@@ -39,12 +39,12 @@ const OBJECT_COUNTER: u32 = 1;
 pub enum FirewallError {
     #[error("no permission to use nftables: run as root or with CAP_NET_ADMIN")]
     Permission,
-    #[error(
-        "no netlink socket to netfilter: {0}; the kernel needs CONFIG_NETFILTER_NETLINK and CONFIG_NF_TABLES"
-    )]
+    #[error("nftables can't be used: the kernel needs CONFIG_NF_TABLES (modprobe nf_tables)")]
     Open(#[source] io::Error),
     #[error("the kernel did not take table inet ftpalg: {0}")]
     Load(String),
+    #[error("ended connections stay in table inet ftpalg_hold: {0}")]
+    LetPass(String),
     #[error("the accept rules of accept-in could not be put in or taken out: {0}")]
     Accept(String),
     #[error(
@@ -156,6 +156,12 @@ impl Firewall {
         let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
         self.nft.run(&plan.commands).map_err(FirewallError::Accept)?;
         Ok(plan.missing)
+    }
+
+    /// Connections that have come to their end: packets of theirs are not held up any more. (The table that does it
+    /// belongs to libnftables' socket, so this takes a few milliseconds where there are any.)
+    pub fn let_pass(&mut self, ended: &[ControlTuple]) -> Result<(), FirewallError> {
+        self.hold.let_pass(&mut self.nft, self.committer.connection(), ended)
     }
 
     /// The mark that a translated packet must bear; none where a flush can't be outlived.

@@ -6,7 +6,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use ftpalg::engine::control::ControlTuple;
 use tracing::{debug, warn};
 
-use super::firewall::has_table;
+use super::element::{Element, Set};
+use super::firewall::{FirewallError, has_table};
 use super::netlink::Connection;
 use super::ruleset;
 use super::sys::{Nft, Owner};
@@ -85,6 +86,26 @@ impl Hold {
                 State::Without
             }
         };
+    }
+
+    /// Connections that have come to their end: packets of theirs are not held up any more.
+    pub fn let_pass(
+        &self,
+        nft: &mut Nft,
+        connection: &mut Connection,
+        ended: &[ControlTuple],
+    ) -> Result<(), FirewallError> {
+        if self.mark().is_none() {
+            return Ok(());
+        }
+        let mut commands = String::new();
+        for tuple in ended {
+            let element = Element::control(Set::Held, tuple)?;
+            if connection.request(element.question_in(self.name), |_| {}).is_ok() {
+                commands += &element.deletion_in(self.name);
+            }
+        }
+        if commands.is_empty() { Ok(()) } else { nft.run(&commands).map_err(FirewallError::LetPass) }
     }
 
     /// Takes it out. While `shifted` connections live and somebody else keeps the socket, it stays, for the next daemon.

@@ -2,12 +2,19 @@
 //! routers between them. Needs root and the programs of scripts/test-packages.txt.
 
 mod addresses;
+mod attacks;
 mod cuts;
+#[path = "../engine/dice.rs"]
+mod dice;
 mod disorder;
 mod edits;
+mod forgeries;
 mod harness;
 mod life;
+mod load;
 mod mtu;
 mod policy_routing;
 mod ports;
+mod soak;
 mod topologies;
+mod unit;

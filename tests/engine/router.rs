@@ -210,7 +210,7 @@ impl Router {
             }
             match self.engine.save(&tuple) {
                 Some(saved) => {
-                    assert!(saved.len() < 16_384, "a session of {} bytes", saved.len());
+                    assert!(saved.len() <= 8192 - 16, "a session of {} bytes", saved.len());
                     self.saved.insert(tuple, saved)
                 }
                 None => self.saved.remove(&tuple),

@@ -1,5 +1,6 @@
 //! Tests against the kernel, in network namespaces of their own: they need root and iproute2.
 
+mod bounds;
 mod commits;
 mod net;
 mod pace;

@@ -62,6 +62,11 @@ impl Net {
     }
 
     pub fn with(configuration: &Config) -> Self {
+        Net::with_shifted(configuration, &[])
+    }
+
+    /// The same, where so many shifted connections live already.
+    pub fn with_shifted(configuration: &Config, shifted: &[ControlTuple]) -> Self {
         let [client, router, server] = [Host::new(), Host::new(), Host::new()];
         for host in [&client, &router, &server] {
             // No duplicate address detection: for a second it would keep the router from asking who its neighbours are.
@@ -84,10 +89,10 @@ impl Net {
             ));
         }
         router.sh(ADMIN);
-        let configuration = configuration.clone();
+        let (configuration, shifted) = (configuration.clone(), shifted.to_vec());
         let firewall = router.run(move || {
             let mut firewall = Firewall::open(&configuration).unwrap();
-            assert_eq!(firewall.install(Live::default()).unwrap(), []);
+            assert_eq!(firewall.install(Live { shifted: &shifted, ..Live::default() }).unwrap(), []);
             firewall
         });
         Net { client, router, server, firewall: Arc::new(Mutex::new(firewall)) }

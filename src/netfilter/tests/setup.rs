@@ -164,6 +164,33 @@ fn the_end_leaves_a_guard_for_shifted_connections_alone() {
 }
 
 #[test]
+fn what_has_ended_is_not_held_up_any_more() {
+    let host = Host::new();
+    let tuples = [
+        tuple("203.0.113.1:40000", "198.51.100.9:21"),
+        tuple("203.0.113.1:40001", "198.51.100.9:21"),
+        tuple("[2001:db8::1]:40000", "[2001:db8::2]:21"),
+    ];
+    let mut firewall = host.run(move || {
+        let mut firewall = Firewall::open(&config()).unwrap();
+        firewall.install(Live { shifted: &tuples, ..Live::default() }).unwrap();
+        firewall
+    });
+    assert!(firewall.translated_mark().is_some(), "this kernel has no tables with an owner");
+    let held = || {
+        let text = host.sh("nft list table inet ftpalg_hold");
+        text.matches(" expires ").count()
+    };
+    assert_eq!(held(), 3);
+    let never_held = tuple("203.0.113.1:40002", "198.51.100.9:21");
+    firewall.let_pass(&[tuples[0], never_held, tuples[2]]).unwrap();
+    assert_eq!(held(), 1);
+    firewall.let_pass(&[tuples[0]]).unwrap();
+    firewall.let_pass(&tuples).unwrap();
+    assert_eq!(held(), 0);
+}
+
+#[test]
 fn damage_of_any_kind_is_noticed_and_put_back() {
     let host = Host::new();
     host.sh(ADMIN);

@@ -110,6 +110,11 @@ impl Daemon {
         self.process.wait(Duration::from_secs(5)).map(drop)
     }
 
+    /// Where it keeps its sessions.
+    pub fn state_dir(&self) -> PathBuf {
+        self.config.with_extension("state")
+    }
+
     /// What all runs have logged.
     pub fn log(&self) -> String {
         format!("{}{}", self.earlier, self.process.log())

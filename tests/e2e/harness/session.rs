@@ -117,6 +117,16 @@ pub fn verify(steps: &[Step], files: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes the copies, for tests that make many.
+pub fn discard(steps: &[Step], root: &Path, dir: &Path) -> Result<()> {
+    for step in steps {
+        if let Transfer::Put(_) = step.transfer {
+            fs::remove_file(root.join(&step.remote))?;
+        }
+    }
+    Ok(fs::remove_dir_all(dir)?)
+}
+
 /// Makes the files to be moved.
 pub fn make_files(dir: &Path) -> Result<()> {
     fs::create_dir(dir)?;

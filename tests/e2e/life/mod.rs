@@ -23,8 +23,8 @@ use anyhow::{Result, ensure};
 use netlab::Host;
 
 use crate::harness::{Net, Plan, Server, ServerKind, Setup, Topology};
-use session::Session;
-use wiretap::Wiretap;
+pub use session::Session;
+pub use wiretap::Wiretap;
 
 /// A net with ends that are listened to.
 fn tapped(topology: Topology, plan: Plan, kind: ServerKind) -> Result<(Net, Server, Wiretap)> {

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use netlab::patient;
 
 use crate::harness::{Net, Server};
 
@@ -56,7 +57,7 @@ impl Session {
 
     /// Waits for a step's end. Returns what came of it.
     pub fn hear(&self) -> Result<String> {
-        let answer = self.answers.recv_timeout(LIMIT).context("the client does not answer")?;
+        let answer = self.answers.recv_timeout(patient(LIMIT)).context("the client does not answer")?;
         match answer.strip_prefix("ok") {
             Some(what) => Ok(what.trim().to_owned()),
             None => bail!("{answer}"),

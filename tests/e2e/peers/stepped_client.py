@@ -16,13 +16,15 @@ answered by a line: `ok …` or `failed …`.
 """
 
 import itertools
+import os
 import socket
 import sys
 
 host, port, original, *source = sys.argv[1:]
 with open(original, "rb") as file:
     SMALL = file.read()
-TIMEOUT = 25  # seconds: TCP waits for a second and more where packets were dropped
+# Seconds: TCP waits for a second and more where packets were dropped.
+TIMEOUT = 25 * int(os.environ.get("NETLAB_PATIENCE", "1"))
 
 
 class Session:

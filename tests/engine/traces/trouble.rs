@@ -189,6 +189,7 @@ fn what_passed_beside_a_living_daemon_is_adopted() {
     talk.world.router.away_until = u64::MAX;
     talk.exchange("CWD x\r\n", "250 ok\r\n");
     talk.world.router.away_until = 0;
+    talk.world.router.engine.was_passed_by();
     talk.exchange("CWD y\r\n", "250 ok\r\n");
     talk.says("PORT 10,0,0,2,19,138\r\n", "PORT 203,0,113,1,19,138\r\n");
     talk.replies("200 ok\r\n", "200 ok\r\n");
