@@ -1,5 +1,6 @@
 //! What all threads of the daemon share.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,7 +63,7 @@ impl Shared {
     pub fn take_up(
         &self,
         saved: Vec<Saved>,
-        held_back: Vec<ControlTuple>,
+        held_back: HashSet<ControlTuple>,
         conntrack: &mut ConnTrack,
     ) -> Result<(), StoreError> {
         let home = match self.engines.as_slice() {
@@ -73,7 +74,9 @@ impl Shared {
         let mut store = lock(&self.store);
         let (mut gone, mut damaged) = (0, 0);
         for Saved { place, session } in saved {
-            let Some(tuple) = session.and_then(|session| engine.restore(&session).ok()) else {
+            let Some(tuple) =
+                session.and_then(|session| engine.restore(&session, |tuple| held_back.contains(tuple)).ok())
+            else {
                 damaged += 1;
                 store.discard(place)?;
                 continue;
@@ -129,7 +132,7 @@ impl Shared {
         for tuple in theirs {
             if let Some(session) = parking.save(&tuple) {
                 parking.forget(&tuple);
-                if let Err(error) = engine.restore(&session) {
+                if let Err(error) = engine.restore(&session, |_| true) {
                     warn!("the session {tuple} is lost: {error}");
                     engine.doom(clock::now(), tuple);
                 }

@@ -108,7 +108,7 @@ impl Firewall {
     }
 
     /// The shifted connections of an earlier daemon, as far as the kernel still holds back their packets.
-    pub fn held_back(&mut self) -> Result<Vec<ControlTuple>, FirewallError> {
+    pub fn held_back(&mut self) -> Result<HashSet<ControlTuple>, FirewallError> {
         let mut tuples = HashSet::new();
         for (table, sets) in ruleset::HOLDING {
             for set in sets {
@@ -123,7 +123,7 @@ impl Firewall {
                 }
             }
         }
-        Ok(tuples.into_iter().collect())
+        Ok(tuples)
     }
 
     /// Takes another configuration; [`Firewall::install`] and [`Firewall::divert`] bring it into force.
@@ -142,9 +142,19 @@ impl Firewall {
             self.nft.run(&table).map_err(FirewallError::Load)?;
         }
         self.committer.probe();
+        let missing = match self.accept() {
+            // Somebody else has changed these chains meanwhile.
+            Err(FirewallError::Accept(_)) => self.accept()?,
+            other => other?,
+        };
+        self.remember()?;
+        Ok(missing)
+    }
+
+    /// Puts the accept rules in.
+    fn accept(&mut self) -> Result<Vec<MissingChain>, FirewallError> {
         let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
         self.nft.run(&plan.commands).map_err(FirewallError::Accept)?;
-        self.remember()?;
         Ok(plan.missing)
     }
 
