@@ -395,6 +395,8 @@ impl Engine {
             Change::Forget(tuple) => {
                 self.sessions.get(tuple).is_none_or(|session| session.departed.is_some())
             }
+            Change::Track(tuple) => self.sessions.get(tuple).is_some_and(Session::is_taken),
+            Change::Close(key) => !self.ports.holds(*key),
             _ => true,
         });
         for tuple in gone {

@@ -79,6 +79,11 @@ impl Ports {
         self.taken.is_empty()
     }
 
+    /// Whether this key is reserved.
+    pub fn holds(&self, key: PinholeKey) -> bool {
+        self.taken.contains_key(&key)
+    }
+
     /// Reserves exactly this key. One that already leads to the same place is taken over, from another session, too:
     /// one program listens there, and it has spoken last in this one. The other has no say in it any more.
     pub fn reserve(&mut self, key: PinholeKey, request: Request) -> Result<(), Refusal> {
