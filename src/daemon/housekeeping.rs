@@ -11,17 +11,28 @@ use super::alarms::Alarms;
 use super::clock;
 use super::liveness::Liveness;
 use super::shared::{Shared, SharedEngine, lock};
+use crate::netfilter::give_memory_back;
 
 /// How often. Much less than any time-out of the engine's.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// So many sessions come and go without a trace in the daemon's memory.
+const SPARE: usize = 1024;
+
 /// Runs for as long as the daemon.
 pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness) -> ! {
+    let mut most: usize = 0;
     loop {
         thread::sleep(INTERVAL);
         let now = clock::now();
         for engine in shared.all_engines() {
             expire(shared, engine, now);
+        }
+        let number = shared.all_engines().map(|engine| lock(engine).sessions().count()).sum();
+        most = most.max(number);
+        if most > SPARE + 4 * number {
+            most = number;
+            give_memory_back();
         }
         alarms.look(shared);
         // Without this, systemd starts a new daemon.

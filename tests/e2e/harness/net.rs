@@ -419,6 +419,11 @@ impl Net {
     /// an address that is not their peer's.
     pub fn finish(self) -> Result<()> {
         self.nothing_is_invalid()?;
+        self.check_ends()
+    }
+
+    /// Checks that no end had to do with a stranger, and that bad wires were bad.
+    pub fn check_ends(&self) -> Result<()> {
         for wire in &self.layout.wires {
             let toll = wire.toll()?;
             ensure!(toll.iter().all(|packets| *packets > 0), "a wire lost, doubled, held back {toll:?}");

@@ -105,13 +105,11 @@ pub fn verify(steps: &[Step], files: &Path, root: &Path) -> Result<()> {
         let arrived = fs::read(&copy)
             .with_context(|| format!("{:?}: {} is not there", step.transfer, copy.display()))?;
         let expected = fs::read(&original)?;
+        if !expected.starts_with(&arrived) {
+            bail!("{:?}: other bytes arrived than were sent", step.transfer);
+        }
         if arrived != expected {
-            bail!(
-                "{:?}: {} of {} bytes arrived, or not the same",
-                step.transfer,
-                arrived.len(),
-                expected.len()
-            );
+            bail!("{:?}: {} of {} bytes arrived", step.transfer, arrived.len(), expected.len());
         }
     }
     Ok(())
