@@ -14,7 +14,7 @@ use tracing::{debug, error, info, warn};
 use super::clock;
 use super::queues;
 use super::shared::{Shared, SharedEngine, lock};
-use crate::netfilter::ConnTrack;
+use crate::netfilter::{CommitError, ConnTrack};
 
 /// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. Control
 /// connections have few packets under way: a thousand is a thousand busy sessions at once.
@@ -169,6 +169,11 @@ impl Worker {
             Ok(()) => {
                 report(id, &engine.committed(tuple));
                 decision.verdict
+            }
+            // The guard is about to put the table back: that is no refusal.
+            Err(CommitError::TableGone) if !lock(&shared.firewall).intact() => {
+                debug!(session = id, "a packet waits until ftpalg's part of the ruleset is back");
+                Verdict::Drop
             }
             Err(error) => {
                 warn!(session = id, "a packet waits because nftables says: {error}");

@@ -128,6 +128,13 @@ impl Firewall {
     /// earlier daemon left. Nothing is queued before [`Firewall::divert`]. Returns the `accept-in` entries whose
     /// chains do not exist: to be told, but they may come later ([`Firewall::intact`] will notice).
     pub fn install(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
+        let missing = self.load(live)?;
+        self.committer.probe();
+        self.remember()?;
+        Ok(missing)
+    }
+
+    fn load(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
         self.hold(live);
         let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
         // All at once: a SYN that finds its pinhole but no rule that accepts it might be rejected.
@@ -137,8 +144,6 @@ impl Firewall {
             self.nft.run(&table).map_err(FirewallError::Load)?;
             self.nft.run(&plan.commands).map_err(FirewallError::Accept)?;
         }
-        self.committer.probe();
-        self.remember()?;
         Ok(plan.missing)
     }
 
@@ -173,6 +178,11 @@ impl Firewall {
 
     /// Fills the chains that queue; a program must listen to every queue by now.
     pub fn divert(&mut self) -> Result<(), FirewallError> {
+        self.fill_chains()?;
+        self.remember()
+    }
+
+    fn fill_chains(&mut self) -> Result<(), FirewallError> {
         let bypass = self.config.when_down == WhenDown::Pass;
         let queues = Queues { first: self.config.queue, total: self.config.workers.max(1), bypass };
         let strict = Queues { bypass: false, ..queues };
@@ -189,7 +199,7 @@ impl Firewall {
                 self.has_native_queue = Some(false);
             }
         }
-        self.remember()
+        Ok(())
     }
 
     /// Replaces what stands in `divert` and `divert_shifted`, both in one transaction.
@@ -236,13 +246,13 @@ impl Firewall {
         Ok(intact)
     }
 
-    /// Puts everything back: [`Firewall::install`] and [`Firewall::divert`]. In between nothing passes, whatever
-    /// `when-down` says: the daemon is there, and would not see it.
+    /// Puts everything back, as [`Firewall::install`] and [`Firewall::divert`] do. In between nothing passes,
+    /// whatever `when-down` says: the daemon is there, and would not see it.
     pub fn repair(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
         let when_down = std::mem::replace(&mut self.config.when_down, WhenDown::Drop);
-        let installed = self.install(live);
+        let loaded = self.load(live);
         self.config.when_down = when_down;
-        let missing = installed?;
+        let missing = loaded?;
         self.divert()?;
         Ok(missing)
     }

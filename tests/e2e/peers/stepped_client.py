@@ -22,6 +22,7 @@ import itertools
 import socket
 import sys
 import time
+import traceback
 
 host, port, original, *source = sys.argv[1:]
 with open(original, "rb") as file:
@@ -123,7 +124,8 @@ class Session:
                 whole += 1
                 longest = max(longest, time.monotonic() - begin)
             except (AssertionError, OSError) as fault:
-                others[f"{mode}: {fault!r}"] += 1
+                where = "/".join(frame.name for frame in traceback.extract_tb(fault.__traceback__)[2:5])
+                others[f"{mode}: {where}: {fault!r}"] += 1
         return f"{whole + others.total()} {whole} {longest:.1f} {dict(others)}"
 
     def store(self, mode, name):
