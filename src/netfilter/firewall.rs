@@ -150,7 +150,9 @@ impl Firewall {
     /// Puts in the table that outlives a flush, or one for the configuration as it is now in its place.
     fn hold(&mut self, live: Live<'_>) {
         let before = match &self.hold {
-            Hold::With(mark, ports) if (*mark, ports) == (self.config.mark, &self.config.control_ports) => return,
+            Hold::With(mark, ports) if (*mark, ports) == (self.config.mark, &self.config.control_ports) => {
+                return;
+            }
             Hold::Without => return,
             Hold::With(..) => ruleset::HOLD_REMOVAL,
             Hold::Untried => "",
