@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ftpalg::engine::control::ControlTuple;
-use ftpalg::engine::pinhole::Change;
+use ftpalg::engine::pinhole::{Change, Pinhole};
 use nftnl::expr::Expression;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
 use tracing::warn;
 
 use super::accept::{self, MissingChain};
-use super::element::{INET, MixedFamilies, TABLE};
+use super::element::{Element, INET, MixedFamilies, Set, TABLE};
 use super::netlink::{Connection, DUMP, Request, nft, subsystem};
 use super::ruleset::{self, Live, Replace};
 use super::sys::{NativeQueue, Nft, Queues, XtQueue};
@@ -246,6 +246,38 @@ impl Firewall {
             self.verified.store(current, Ordering::Relaxed);
         }
         Ok(intact)
+    }
+
+    /// Whether packets may have passed that should have been queued. Not while the table is away, if another one holds
+    /// them back; only where somebody has changed it by hand.
+    pub fn may_have_missed(&mut self) -> bool {
+        match fingerprint(self.committer.connection()) {
+            Ok(None) => !matches!(self.hold, Hold::With(..)),
+            Ok(found) => found != self.fingerprint,
+            Err(_) => true,
+        }
+    }
+
+    /// Whether what lives is in the sets, as far as a few of each kind show: a set that somebody has flushed holds none
+    /// of them. (An element of `open` may have been used, but those of the maps stay.)
+    pub fn holds(&mut self, live: Live<'_>) -> bool {
+        const ENOUGH: usize = 16;
+        let mut wanted = Vec::new();
+        for tuple in live.sessions.iter().take(ENOUGH) {
+            wanted.push([Element::control(Set::Control, tuple), Element::control(Set::ControlNew, tuple)]);
+        }
+        for tuple in live.shifted.iter().take(ENOUGH) {
+            wanted.push([Set::Shifted; 2].map(|set| Element::control(set, tuple)));
+        }
+        for Pinhole { key, timeout, .. } in live.pinholes.iter().take(ENOUGH) {
+            for set in [Set::Dnat, Set::Snat] {
+                wanted.push([set; 2].map(|set| Element::pinhole(set, key, *timeout)));
+            }
+        }
+        for (key, timeout) in live.expected.iter().take(ENOUGH) {
+            wanted.push([Set::Pending; 2].map(|set| Element::pinhole(set, key, *timeout)));
+        }
+        wanted.iter().all(|either| either.iter().flatten().any(|element| self.committer.is_there(element)))
     }
 
     /// Puts everything back, as [`Firewall::install`] and [`Firewall::divert`] do. In between nothing passes,

@@ -4,3 +4,5 @@
 mod network;
 mod overflow;
 mod reload;
+mod ruleset;
+mod state;

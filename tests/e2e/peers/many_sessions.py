@@ -22,9 +22,9 @@ class Session:
         self.control.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.input = self.control.makefile("rb")
         expect(self, "220")
-        for command, code in (("USER anonymous", "331"), ("PASS nobody", "230")):
+        for command in ("USER anonymous", "PASS nobody"):
             self.control.sendall(command.encode() + b"\r\n")
-            expect(self, code)
+            assert self.input.readline()[:3] in (b"331", b"230")
 
 
 everyone = [Session() for _ in range(sessions)]
