@@ -141,6 +141,11 @@ impl Engine {
         self.sessions.values()
     }
 
+    /// For a while packets may have passed unseen, except those of shifted sessions: somebody has changed the rules.
+    pub fn was_unattended(&mut self) {
+        self.sessions.values_mut().for_each(|session| session.was_unattended(false));
+    }
+
     /// The session of this name.
     pub fn session(&self, tuple: &ControlTuple) -> Option<&Session> {
         self.sessions.get(tuple)
