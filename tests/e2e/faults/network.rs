@@ -30,7 +30,7 @@ impl Fault {
 
     fn happen(self, net: &Net) -> Result<()> {
         let ends = (net.layout.links.first(), net.layout.links.last());
-        let ((_, Fault::InnerLink), (_, Fault::OuterLink)) = ends.0.zip(ends.1).context("no links")?;
+        let ((_, inner), (_, outer)) = ends.0.zip(ends.1).context("no links")?;
         match self {
             Fault::ConntrackFlushed => net.router().run("conntrack", ["-F"])?.success().map(drop),
             Fault::InnerLink => link_down(net, &inner.b),
