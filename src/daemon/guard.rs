@@ -61,8 +61,9 @@ impl Guard {
     }
 
     fn restore(&mut self, foreign: &Foreign) -> Result<(), Outranked> {
-        let holds = |firewall: &mut Firewall, live: Live<'_>| firewall.holds(live);
-        let mut was_flushed = !self.shared.with_all_unless_ended(holds).unwrap_or(true);
+        // A set that somebody flushed leaves no other trace.
+        let is_flushed = |firewall: &mut Firewall, live: Live<'_>| firewall.intact() && !firewall.holds(live);
+        let mut was_flushed = self.shared.with_all_unless_ended(is_flushed).unwrap_or(false);
         while was_flushed || !lock(&self.shared.firewall).intact() {
             if let Some(outranked) = older_self(foreign) {
                 return Err(outranked);

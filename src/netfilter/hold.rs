@@ -97,9 +97,11 @@ impl Hold {
         for some in ended.chunks(AT_ONCE) {
             let mut commands = String::new();
             for tuple in some {
-                let element = Element::control(Set::Held, tuple)?;
-                if connection.request(element.question_in(self.name), |_| {}).is_ok() {
-                    commands += &element.deletion_in(self.name);
+                for set in [Set::Held, Set::Watched] {
+                    let element = Element::control(set, tuple)?;
+                    if connection.request(element.question_in(self.name), |_| {}).is_ok() {
+                        commands += &element.deletion_in(self.name);
+                    }
                 }
             }
             if !commands.is_empty() {

@@ -37,11 +37,12 @@ fn what_is_damaged_by_hand_is_mended_under_live_sessions() -> Result<()> {
         announced.step("reply")?;
         let before = repairs(&net);
         net.router().nft(damage)?;
-        shifted.step("chat 2")?;
+        shifted.begin("chat 2")?;
         wait_until(damage, || Ok(repairs(&net) > before))?;
         if damage.contains("filter") || damage == "flush ruleset" {
             net.router().nft(&format!("flush ruleset\n{}", net.ruleset()))?;
         }
+        shifted.hear()?;
         announced.step("retrieve")?;
         unshifted.step("fetch PASV,EPSV 2")?;
         shifted.fetch_in_all_modes()?;
@@ -69,8 +70,6 @@ fn a_full_set_costs_the_data_connection_alone() -> Result<()> {
     let (net, server, wiretap) = tapped(Topology::Masquerade, Plan::ShortInside, ServerKind::Vsftpd)?;
     let mut session = Session::open(&net, &server)?;
     session.fetch_in_all_modes()?;
-    let free = 65536 - 64 * 1024;
-    ensure!(free == 0);
     let address =
         |n: u32| format!("10.{}.{}.{} . 10.9.9.9 . 9 timeout 5m", 100 + (n >> 16), n >> 8 & 255, n & 255);
     net.router().nft("flush set inet ftpalg open4")?;
