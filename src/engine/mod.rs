@@ -109,6 +109,11 @@ impl Engine {
         self.sessions.values()
     }
 
+    /// For a while packets may have passed unseen, except those of shifted sessions.
+    pub fn was_unattended(&mut self) {
+        self.sessions.values_mut().for_each(Session::was_unattended);
+    }
+
     /// The session of this name.
     pub fn session(&self, tuple: &ControlTuple) -> Option<&Session> {
         self.sessions.get(tuple)

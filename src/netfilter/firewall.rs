@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ftpalg::engine::control::ControlTuple;
-use ftpalg::engine::pinhole::Change;
+use ftpalg::engine::pinhole::{Change, Pinhole};
 use nftnl::expr::Expression;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
 use tracing::warn;
 
 use super::accept::{self, MissingChain};
-use super::element::{INET, MixedFamilies, TABLE};
+use super::element::{Element, INET, MixedFamilies, Set, TABLE};
 use super::netlink::{Connection, DUMP, Request, nft, subsystem};
 use super::ruleset::{self, Live, Replace};
 use super::sys::{NativeQueue, Nft, Queues, XtQueue};
@@ -79,8 +79,8 @@ struct Fingerprint {
 enum Hold {
     /// Not tried yet.
     Untried,
-    /// It is in, for packets with this mark.
-    With(u32),
+    /// It is in, for packets with this mark and connections to these ports.
+    With(u32, Vec<u16>),
     /// The kernel, or libnftables, does not know tables that have an owner.
     Without,
 }
@@ -92,6 +92,8 @@ pub struct Firewall {
     nft: Nft,
     committer: Committer,
     hold: Hold,
+    /// Whether the kernel knows nftables' own expression for a queue, once it was asked.
+    has_native_queue: Option<bool>,
     fingerprint: Option<Fingerprint>,
     /// The ruleset's generation that was last seen to leave everything as it should be.
     verified: Arc<AtomicU32>,
@@ -111,6 +113,7 @@ impl Firewall {
             nft: Nft::new().map_err(FirewallError::Open)?,
             committer: Committer::new(connection),
             hold: Hold::Untried,
+            has_native_queue: None,
             fingerprint: None,
             verified: Arc::default(),
         })
@@ -125,31 +128,38 @@ impl Firewall {
     /// earlier daemon left. Nothing is queued before [`Firewall::divert`]. Returns the `accept-in` entries whose
     /// chains do not exist: to be told, but they may come later ([`Firewall::intact`] will notice).
     pub fn install(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
-        self.hold(live.shifted);
+        let missing = self.load(live)?;
+        self.committer.probe();
+        self.remember()?;
+        Ok(missing)
+    }
+
+    fn load(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
+        self.hold(live);
+        let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
+        // All at once: a SYN that finds its pinhole but no rule that accepts it might be rejected.
         let rules = ruleset::installation(&self.config, Replace::Rules, live)?;
-        if self.nft.run(&rules).is_err() {
+        if self.nft.run(&(rules + &plan.commands)).is_err() {
             let table = ruleset::installation(&self.config, Replace::Table, live)?;
             self.nft.run(&table).map_err(FirewallError::Load)?;
+            self.nft.run(&plan.commands).map_err(FirewallError::Accept)?;
         }
-        self.committer.probe();
-        let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
-        self.nft.run(&plan.commands).map_err(FirewallError::Accept)?;
-        self.remember()?;
         Ok(plan.missing)
     }
 
-    /// Puts in the table that outlives a flush, or one with the configuration's mark in its place.
-    fn hold(&mut self, shifted: &[ControlTuple]) {
-        let mark = self.config.mark;
-        let before = match self.hold {
-            Hold::With(current) if current == mark => return,
+    /// Puts in the table that outlives a flush, or one for the configuration as it is now in its place.
+    fn hold(&mut self, live: Live<'_>) {
+        let before = match &self.hold {
+            Hold::With(mark, ports) if (*mark, ports) == (self.config.mark, &self.config.control_ports) => {
+                return;
+            }
             Hold::Without => return,
-            Hold::With(_) => ruleset::HOLD_REMOVAL,
+            Hold::With(..) => ruleset::HOLD_REMOVAL,
             Hold::Untried => "",
         };
-        let text = format!("{before}{}{}", ruleset::hold(&self.config), ruleset::held(shifted));
+        let text = format!("{before}{}{}", ruleset::hold(&self.config), ruleset::held(live));
         self.hold = match self.nft.run(&text) {
-            Ok(()) => Hold::With(mark),
+            Ok(()) => Hold::With(self.config.mark, self.config.control_ports.clone()),
             Err(error) => {
                 warn!(
                     "a firewall reload may corrupt FTP sessions whose text was changed: this kernel has no tables with \
@@ -163,21 +173,35 @@ impl Firewall {
     /// The mark that a translated packet must bear; none where a flush can't be outlived.
     pub fn translated_mark(&self) -> Option<u32> {
         match self.hold {
-            Hold::With(mark) => Some(mark),
+            Hold::With(mark, _) => Some(mark),
             Hold::Untried | Hold::Without => None,
         }
     }
 
     /// Fills the chains that queue; a program must listen to every queue by now.
     pub fn divert(&mut self) -> Result<(), FirewallError> {
+        self.fill_chains()?;
+        self.remember()
+    }
+
+    fn fill_chains(&mut self) -> Result<(), FirewallError> {
         let bypass = self.config.when_down == WhenDown::Pass;
         let queues = Queues { first: self.config.queue, total: self.config.workers.max(1), bypass };
         let strict = Queues { bypass: false, ..queues };
-        if let Err(native) = self.fill_divert(&NativeQueue(queues), &NativeQueue(strict)) {
-            let xt = self.fill_divert(&XtQueue(queues), &XtQueue(strict));
-            xt.map_err(|xt| FirewallError::Queue { native, xt })?;
+        // What the kernel does not know it refuses slowly (see Committer), and it is not asked twice.
+        let native = match self.has_native_queue {
+            Some(false) => Err(io::ErrorKind::Unsupported.into()),
+            _ => self.fill_divert(&NativeQueue(queues), &NativeQueue(strict)),
+        };
+        match native {
+            Ok(()) => self.has_native_queue = Some(true),
+            Err(native) => {
+                let xt = self.fill_divert(&XtQueue(queues), &XtQueue(strict));
+                xt.map_err(|xt| FirewallError::Queue { native, xt })?;
+                self.has_native_queue = Some(false);
+            }
         }
-        self.remember()
+        Ok(())
     }
 
     /// Replaces what stands in `divert` and `divert_shifted`, both in one transaction.
@@ -224,13 +248,45 @@ impl Firewall {
         Ok(intact)
     }
 
-    /// Puts everything back: [`Firewall::install`] and [`Firewall::divert`]. In between nothing passes, whatever
-    /// `when-down` says: the daemon is there, and would not see it.
+    /// Whether packets may have passed that should have been queued. Not while the table is away, if another one holds
+    /// them back; only where somebody has changed it by hand.
+    pub fn may_have_missed(&mut self) -> bool {
+        match fingerprint(self.committer.connection()) {
+            Ok(None) => !matches!(self.hold, Hold::With(..)),
+            Ok(found) => found != self.fingerprint,
+            Err(_) => true,
+        }
+    }
+
+    /// Whether what lives is in the sets, as far as a few of each kind show: a set that somebody has flushed holds none
+    /// of them. (An element of `open` may have been used, but those of the maps stay.)
+    pub fn holds(&mut self, live: Live<'_>) -> bool {
+        const ENOUGH: usize = 16;
+        let mut wanted = Vec::new();
+        for tuple in live.sessions.iter().take(ENOUGH) {
+            wanted.push([Element::control(Set::Control, tuple), Element::control(Set::ControlNew, tuple)]);
+        }
+        for tuple in live.shifted.iter().take(ENOUGH) {
+            wanted.push([Set::Shifted; 2].map(|set| Element::control(set, tuple)));
+        }
+        for Pinhole { key, timeout, .. } in live.pinholes.iter().take(ENOUGH) {
+            for set in [Set::Dnat, Set::Snat] {
+                wanted.push([set; 2].map(|set| Element::pinhole(set, key, *timeout)));
+            }
+        }
+        for (key, timeout) in live.expected.iter().take(ENOUGH) {
+            wanted.push([Set::Pending; 2].map(|set| Element::pinhole(set, key, *timeout)));
+        }
+        wanted.iter().all(|either| either.iter().flatten().any(|element| self.committer.is_there(element)))
+    }
+
+    /// Puts everything back, as [`Firewall::install`] and [`Firewall::divert`] do. In between nothing passes,
+    /// whatever `when-down` says: the daemon is there, and would not see it.
     pub fn repair(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
         let when_down = std::mem::replace(&mut self.config.when_down, WhenDown::Drop);
-        let installed = self.install(live);
+        let loaded = self.load(live);
         self.config.when_down = when_down;
-        let missing = installed?;
+        let missing = loaded?;
         self.divert()?;
         Ok(missing)
     }
@@ -239,7 +295,7 @@ impl Firewall {
     /// will translate them.
     pub fn remove(&mut self, shifted: &[ControlTuple]) -> Result<(), FirewallError> {
         self.fingerprint = None;
-        if let Hold::With(_) = std::mem::replace(&mut self.hold, Hold::Untried) {
+        if let Hold::With(..) = std::mem::replace(&mut self.hold, Hold::Untried) {
             self.nft.run(ruleset::HOLD_REMOVAL).map_err(FirewallError::Load)?;
         }
         let rules = accept::removal(self.committer.connection()).map_err(reading("rules"))?;

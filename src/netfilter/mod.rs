@@ -19,6 +19,7 @@ pub use accept::MissingChain;
 pub use conntrack::ConnTrack;
 pub use firewall::{Firewall, FirewallError};
 pub use ruleset::Live;
+pub use transaction::CommitError;
 pub use watch::{Foreign, Watch};
 
 #[cfg(test)]

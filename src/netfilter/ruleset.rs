@@ -116,15 +116,18 @@ pub fn hold(config: &Config) -> String {
 /// Takes that table out; only its owner can.
 pub const HOLD_REMOVAL: &str = "delete table inet ftpalg_hold\n";
 
-/// What is to be held up from the beginning, because a daemon before this one has translated it.
-pub fn held(shifted: &[ControlTuple]) -> String {
-    let commands = shifted.iter().map(|ControlTuple { server, client }| {
-        let set = if server.is_ipv4() { "held4" } else { "held6" };
+/// What it is to hold from the beginning, because there was a daemon before this one.
+pub fn held(live: Live<'_>) -> String {
+    let add = |set: &str, ControlTuple { server, client }: &ControlTuple| {
+        let version = if server.is_ipv4() { 4 } else { 6 };
         let (here, there) = (server.ip(), client.ip());
         let (port, other) = (server.port(), client.port());
-        format!("add element inet ftpalg_hold {set} {{ {here} . {port} . {there} . {other} }}\n")
-    });
-    commands.collect()
+        format!(
+            "add element inet ftpalg_hold {set}{version} {{ {here} . {port} . {there} . {other} timeout 5d }}\n"
+        )
+    };
+    let held = live.shifted.iter().map(|tuple| add("held", tuple));
+    held.chain(live.sessions.iter().map(|tuple| add("watched", tuple))).collect()
 }
 
 /// The transaction that takes the table out. While shifted connections live, a table stays that lets none of their

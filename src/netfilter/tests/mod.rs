@@ -1,6 +1,7 @@
 //! Tests against the kernel, in network namespaces of their own: they need root and iproute2.
 
 mod commits;
+mod hold;
 mod net;
 mod pace;
 mod pinholes;
