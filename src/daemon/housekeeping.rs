@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use ftpalg::engine::pinhole::Change;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::alarms::Alarms;
 use super::clock;
@@ -21,6 +21,9 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms) -> ! {
         let now = clock::now();
         for engine in shared.all_engines() {
             expire(shared, engine, now);
+        }
+        if let Err(error) = shared.keep_store() {
+            error!("a restart would lose all sessions, because the state directory was deleted: {error}");
         }
         alarms.look(shared);
         // A worker that hangs keeps its engine's lock, and this line is not reached: systemd starts a new daemon.

@@ -93,6 +93,26 @@ impl Shared {
         Ok(())
     }
 
+    /// Makes the state directory anew, if somebody has deleted it, and saves all sessions there. A session that can't be
+    /// saved is as one that could not be saved before.
+    pub fn keep_store(&self) -> Result<(), StoreError> {
+        if !lock(&self.store).is_deleted() {
+            return Ok(());
+        }
+        let engines: Vec<_> = self.all_engines().map(|engine| lock(engine)).collect();
+        let mut store = lock(&self.store);
+        store.reopen()?;
+        for engine in &engines {
+            for tuple in engine.sessions().map(|session| session.tuple) {
+                if let Some(session) = engine.save(&tuple) {
+                    store.save(tuple, &session)?;
+                }
+            }
+        }
+        warn!("the state directory, which somebody had deleted, has been made anew");
+        Ok(())
+    }
+
     /// Gives sessions of the last daemon to the worker whose queue brings their packets: all between two addresses at
     /// once, because the queues' balance keeps them together and they share their ports.
     pub fn hand_over(&self, ends: [IpAddr; 2], engine: &mut Engine) {
