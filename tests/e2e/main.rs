@@ -5,6 +5,7 @@ mod addresses;
 mod cuts;
 mod disorder;
 mod edits;
+mod faults;
 mod harness;
 mod life;
 mod mtu;
