@@ -1,6 +1,8 @@
 # make demo       installs what is missing, builds, and shows FTP through NAT without and with ftpalg
 # make test       installs what is missing, and runs every test, some of them again under Debian's own kernel
 # make fuzz       runs each fuzz target for FUZZ_SECONDS, 15 if nothing is said; part of make test
+# make load       10,000 sessions at the same time and 100,000 transfers, twice: some ten minutes
+# make soak       half an hour of real programs, bad wires, kills and reloads; SOAK=SECONDS for less or more
 # make build      the daemon: target/release/ftpalg
 # make install    into PREFIX and /etc (as root, after make build); DESTDIR for packagers
 # make uninstall  all of that but the configuration
@@ -32,13 +34,14 @@ endif
 # Most tests wait for the network most of the time.
 TEST_THREADS ?= 4
 FUZZ_SECONDS ?= 15
+SOAK ?= 1800
 BUILD_PACKAGES = scripts/build-packages.txt
 TEST_PACKAGES = $(BUILD_PACKAGES) scripts/test-packages.txt scripts/demo-packages.txt
 ifeq ($(VM),yes)
 TEST_PACKAGES += scripts/vm-packages.txt
 endif
 
-.PHONY: help build demo test fuzz install uninstall clean
+.PHONY: help build demo test fuzz load soak install uninstall clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -84,6 +87,16 @@ ifeq ($(PACKAGES),yes)
 	@scripts/install-rust
 endif
 	CARGO="$(CARGO)" scripts/fuzz all $(FUZZ_SECONDS)
+
+# In this order: a line that begins with "load" is a directive of GNU make.
+soak load:
+ifeq ($(PACKAGES),yes)
+	@scripts/install-packages $(TEST_PACKAGES)
+	@scripts/unpack-proftpd
+	@scripts/install-rust
+endif
+	FTPALG_SOAK_SECONDS=$(SOAK) $(CARGO) test --locked --release --test e2e $(TEST_RUNNER) $@:: -- --ignored
+	@cat $(or $(CARGO_TARGET_DIR),target)/tmp/$@.txt
 
 install:
 	@[ -x $(BINARY) ] || { echo "$(BINARY) is not there: run make build first" >&2; exit 1; }

@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod daemon;
 mod demo;
+mod journal;
 mod netfilter;
 
 use std::io::{self, IsTerminal, Write};
@@ -11,16 +12,19 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use cli::{Cli, Command, exit};
 use config::Config;
+use journal::Journal;
 use netfilter::{FirewallError, kernel, ruleset};
 
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     ExitCode::from(match command {
         Command::Run(options) => with_config(options.config.as_deref(), |config| {
-            log_to_stderr();
+            start_log();
             run(config, options.config.as_deref())
         }),
         Command::Rules(options) => with_config(options.config.as_deref(), |config| {
@@ -51,7 +55,9 @@ fn run(config: Config, path: Option<&std::path::Path>) -> u8 {
     if !missing.is_empty() {
         return exit::FAILURE;
     }
-    match daemon::run(config, path) {
+    let ended = daemon::run(config, path);
+    journal::settle();
+    match ended {
         Ok(()) => exit::OK,
         Err(error) => {
             let lacks_rights = matches!(error.downcast_ref(), Some(FirewallError::Permission));
@@ -64,17 +70,23 @@ fn run(config: Config, path: Option<&std::path::Path>) -> u8 {
 }
 
 fn complain(what: &dyn std::fmt::Display, code: u8) -> u8 {
-    eprintln!("ftpalg: {what}");
+    // To the journal this prefix says that it is an error (sd-daemon(3)).
+    let priority = if journal::is_stderr() { "<3>" } else { "" };
+    for line in format!("ftpalg: {what}").lines() {
+        eprintln!("{priority}{line}");
+    }
     code
 }
 
-/// One line an event; journald adds the time itself.
-fn log_to_stderr() {
+/// One line an event, to the journal where standard error leads there.
+fn start_log() {
     let filter = EnvFilter::try_from_env("FTPALG_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_target(false)
-        .with_ansi(io::stderr().is_terminal());
-    if std::env::var_os("JOURNAL_STREAM").is_some() { lines.without_time().init() } else { lines.init() }
+    let log = tracing_subscriber::registry().with(filter);
+    match journal::is_stderr().then(Journal::open) {
+        Some(Ok(journal)) => log.with(journal).init(),
+        _ => {
+            let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+            log.with(lines.with_ansi(io::stderr().is_terminal())).init();
+        }
+    }
 }

@@ -14,11 +14,13 @@ use crate::command::{self, Output};
 use crate::patience::patient;
 use crate::{Capture, Process};
 
-/// A host: a network namespace of its own. Dropping it kills what runs in it and removes it.
+/// A host: a network namespace of its own. Dropping it kills what runs in it and removes it. Or this machine, which
+/// stays as it is; see [`crate::Lab::this_machine`].
 #[derive(Debug)]
 pub struct Host {
     namespace: String,
     name: String,
+    is_this_machine: bool,
 }
 
 impl Host {
@@ -26,12 +28,19 @@ impl Host {
         command::run("ip", ["netns", "add", &namespace])?.success().context(
             "cannot make a network namespace: run as root or with CAP_SYS_ADMIN and CAP_NET_ADMIN",
         )?;
-        let host = Host { namespace, name: name.to_owned() };
+        let host = Host { namespace, name: name.to_owned(), is_this_machine: false };
         host.ip("link set dev lo up")?;
         // Addresses serve at once instead of after duplicate address detection (RFC 4862, 5.4).
         host.sysctl("net.ipv6.conf.all.accept_dad", "0")?;
         host.sysctl("net.ipv6.conf.default.accept_dad", "0")?;
         Ok(host)
+    }
+
+    /// The network namespace that this process is in, under a name.
+    pub(crate) fn this_machine(namespace: String, name: &str) -> Result<Host> {
+        let own = std::process::id().to_string();
+        command::run("ip", ["netns", "attach", &namespace, &own])?.success()?;
+        Ok(Host { namespace, name: name.to_owned(), is_this_machine: true })
     }
 
     /// The name that the lab gave it.
@@ -200,7 +209,12 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        remove_namespace(&self.namespace);
+        if self.is_this_machine {
+            // Takes the name away, nothing else. An error has nobody to go to.
+            let _ = command::run("ip", ["netns", "del", &self.namespace]);
+        } else {
+            remove_namespace(&self.namespace);
+        }
     }
 }
 

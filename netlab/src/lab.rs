@@ -49,6 +49,16 @@ impl Lab {
         Host::new(format!("{}.{name}", self.name), name)
     }
 
+    /// This machine itself as one of the lab's hosts: for machines that are thrown away. What runs on it goes on when
+    /// this is dropped, and what was set stays set; links go with the hosts that they lead to.
+    ///
+    /// # Errors
+    /// No right to name network namespaces.
+    pub fn this_machine(&self, name: &str) -> Result<Host> {
+        // Not under a name that a sweep would take for a leftover's.
+        Host::this_machine(format!("own-{}.{name}", self.name), name)
+    }
+
     /// The lab's directory, readable by everyone, removed with the lab.
     #[must_use]
     pub fn dir(&self) -> &Path {

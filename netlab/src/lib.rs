@@ -36,5 +36,6 @@ pub use host::Host;
 pub use lab::Lab;
 pub use link::{Lan, Link, Tunnel};
 pub use nix::sys::signal::Signal;
+pub use patience::patient;
 pub use process::Process;
 pub use wire::{Disorder, Wire};

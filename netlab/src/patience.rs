@@ -9,6 +9,7 @@ static FACTOR: LazyLock<u32> =
     LazyLock::new(|| env::var("NETLAB_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1));
 
 /// `limit`, as long as this machine needs.
-pub(crate) fn patient(limit: Duration) -> Duration {
+#[must_use]
+pub fn patient(limit: Duration) -> Duration {
     limit * *FACTOR
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use tracing::{debug, error, info, warn};
 
 use super::shared::{Shared, lock};
-use crate::netfilter::{Firewall, Foreign, MissingChain, Watch};
+use crate::netfilter::{Firewall, Foreign, Live, MissingChain, Watch};
 
 /// How long to wait before the next try where the ruleset can't be put back, or does not stay.
 const RETRY: Duration = Duration::from_millis(200);
@@ -59,13 +61,25 @@ impl Guard {
     }
 
     fn restore(&mut self, foreign: &Foreign) -> Result<(), Outranked> {
-        while !lock(&self.shared.firewall).intact() {
+        // A set that somebody flushed leaves no other trace.
+        let is_flushed = |firewall: &mut Firewall, live: Live<'_>| firewall.intact() && !firewall.holds(live);
+        let mut was_flushed = self.shared.with_all_unless_ended(is_flushed).unwrap_or(false);
+        while was_flushed || !lock(&self.shared.firewall).intact() {
             if let Some(outranked) = older_self(foreign) {
                 return Err(outranked);
             }
+            let may_have_missed = was_flushed || lock(&self.shared.firewall).may_have_missed();
             match self.shared.with_all_unless_ended(Firewall::repair) {
                 None => return Ok(()),
                 Some(Ok(missing)) => {
+                    was_flushed = false;
+                    for engine in self.shared.all_engines() {
+                        if may_have_missed {
+                            lock(engine).was_unattended();
+                        } else {
+                            lock(engine).was_passed_by();
+                        }
+                    }
                     let who = match foreign {
                         Foreign::By(program, pid) => format!("{program} (process {pid})"),
                         Foreign::Many => "many at once".to_owned(),
@@ -103,11 +117,23 @@ impl Guard {
 /// Another ftpalg, started before this one, if that is who made a change: nftables names the thread. It can't be told
 /// where that is of another PID namespace.
 fn older_self(foreign: &Foreign) -> Option<Outranked> {
-    let Foreign::By(_, thread) = foreign else { return None };
-    let (other, own) = (Process::of(*thread)?, Process::of(process::id())?);
+    let Foreign::By(name, thread) = foreign else { return None };
+    let own = Process::of(process::id())?;
+    let Some(other) = Process::of(*thread) else {
+        // The unit hides other users' processes. What can be told then is the thread's name, which is this one's or the
+        // main one's, that it lives, and that its number is the smaller one.
+        let is_alike = *name == own.name || thread::current().name() == Some(name);
+        return (is_alike && is_alive(*thread) && *thread < own.id).then_some(Outranked(*thread));
+    };
     let is_older =
         other.id != own.id && other.name == own.name && (other.birth, other.id) < (own.birth, own.id);
     is_older.then_some(Outranked(other.id))
+}
+
+/// Whether a thread lives, seen or not.
+fn is_alive(thread: u32) -> bool {
+    let id = i32::try_from(thread).ok().and_then(Pid::from_raw);
+    id.is_some_and(|id| test_kill_process(id) != Err(Errno::SRCH))
 }
 
 /// What proc(5) tells of a process.

@@ -5,27 +5,44 @@ use std::thread;
 use std::time::Duration;
 
 use ftpalg::engine::pinhole::Change;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::alarms::Alarms;
 use super::clock;
+use super::liveness::Liveness;
 use super::shared::{Shared, SharedEngine, lock};
+use crate::netfilter::give_memory_back;
 
 /// How often. Much less than any time-out of the engine's.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// So many sessions come and go without a trace in the daemon's memory.
+const SPARE: usize = 1024;
+
 /// Runs for as long as the daemon.
-pub fn run(shared: &Arc<Shared>, mut alarms: Alarms) -> ! {
+pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness) -> ! {
+    let mut most: usize = 0;
     loop {
         thread::sleep(INTERVAL);
         let now = clock::now();
         for engine in shared.all_engines() {
             expire(shared, engine, now);
         }
+        let number = shared.all_engines().map(|engine| lock(engine).sessions().count()).sum();
+        most = most.max(number);
+        if most > SPARE + 4 * number {
+            most = number;
+            give_memory_back();
+        }
+        if let Err(error) = shared.keep_store() {
+            error!("a restart would lose all sessions, because the state directory was deleted: {error}");
+        }
         alarms.look(shared);
-        // A worker that hangs keeps its engine's lock, and this line is not reached: systemd starts a new daemon.
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
-            debug!("systemd's watchdog can't be told: {error}");
+        // Without this, systemd starts a new daemon.
+        if liveness.all_go_on() {
+            if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
+                debug!("systemd's watchdog can't be told: {error}");
+            }
         }
     }
 }
@@ -39,15 +56,23 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
     if changes.is_empty() {
         return;
     }
-    if let Err(error) = lock(&shared.firewall).commit(&changes) {
+    let ended = changes.iter().filter_map(|change| match change {
+        Change::Forget(tuple) => Some(*tuple),
+        _ => None,
+    });
+    let ended: Vec<_> = ended.collect();
+    let mut firewall = lock(&shared.firewall);
+    if let Err(error) = firewall.commit(&changes) {
         debug!("expired elements stay in nftables until their time-out, live ones are not set anew: {error}");
     }
+    if let Err(error) = firewall.let_pass(&ended) {
+        debug!("{error}");
+    }
+    drop(firewall);
     let mut store = lock(&shared.store);
-    for change in &changes {
-        if let Change::Forget(tuple) = change {
-            if let Err(error) = store.remove(tuple) {
-                warn!("the state of an ended session stays: {error}");
-            }
+    for tuple in &ended {
+        if let Err(error) = store.remove(tuple) {
+            warn!("the state of an ended session stays: {error}");
         }
     }
 }

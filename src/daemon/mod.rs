@@ -1,13 +1,16 @@
 //! The daemon: starts everything in the order in which nothing is lost, and ends it.
 
 mod alarms;
+mod allowance;
 mod clock;
 mod guard;
 mod housekeeping;
+mod liveness;
 mod queues;
 mod shared;
 mod slots;
 mod store;
+mod systemd;
 mod worker;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -28,8 +31,10 @@ use crate::config::Config;
 use crate::netfilter::{ConnTrack, Firewall, Watch};
 use alarms::Alarms;
 use guard::{Guard, Outranked};
+use liveness::Liveness;
 use shared::{Shared, lock};
 use store::Store;
+use systemd::tell as tell_systemd;
 use worker::Worker;
 
 /// What may open in one worker's sessions. Each worker hands out a part of the external ports of its own: passive
@@ -60,17 +65,19 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let (store, saved) = Store::open(&config.state_dir)?;
     worker::are_free(config.queue..config.queue.saturating_add(config.workers))?;
     let mut firewall = Firewall::open(&config)?;
+    firewall.inherit(systemd::kept_sockets());
+    let held_back = firewall.held_back()?;
     let mut conntrack = ConnTrack::open().context("conntrack can't be asked")?;
     let watch = Watch::open(&mut firewall).context("changes of the ruleset can't be watched")?;
 
     let engines = (0..config.workers).map(|worker| {
         let mut engine = Engine::new(policy(&config, worker), seed());
-        engine.share_numbers(worker.into(), config.workers.into());
+        engine.share(worker, config.workers);
         Arc::new(Mutex::new(engine))
     });
     let parking = Engine::new(policy(&config, 0), seed());
     let shared = Arc::new(Shared::new(engines.collect(), parking, firewall, store));
-    shared.take_up(saved, &mut conntrack)?;
+    shared.take_up(saved, held_back, &mut conntrack)?;
     match serve(&shared, &config, watch) {
         Ok(wishes) => attend(&shared, config, path, &wishes),
         Err(error) => {
@@ -100,7 +107,12 @@ fn serve(shared: &Arc<Shared>, config: &Config, watch: Watch) -> Result<mpsc::Re
     for (number, engine) in (config.queue..).zip(&shared.engines) {
         workers.push(Worker::new(number, Arc::clone(engine), Arc::clone(shared))?);
     }
-    shared.with_all(|firewall, _| firewall.divert())?;
+    shared.with_all(|firewall, _| {
+        systemd::keep_socket(firewall);
+        firewall.divert()
+    })?;
+
+    let liveness = Liveness::new((config.queue..).zip(workers.iter().map(Worker::progress)));
 
     let (stop, wishes) = mpsc::channel();
     for (index, worker) in workers.into_iter().enumerate() {
@@ -119,7 +131,7 @@ fn serve(shared: &Arc<Shared>, config: &Config, watch: Watch) -> Result<mpsc::Re
     let for_housekeeping = Arc::clone(shared);
     thread::Builder::new()
         .name("housekeeping".into())
-        .spawn(move || housekeeping::run(&for_housekeeping, alarms))?;
+        .spawn(move || housekeeping::run(&for_housekeeping, alarms, liveness))?;
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in &mut signals {
@@ -203,8 +215,9 @@ fn reload(shared: &Shared, config: &mut Config, path: Option<&Path>) {
 /// Takes everything out of the kernel. While shifted connections live, what remains is a table that keeps their
 /// packets from passing untranslated; their state waits for the next daemon.
 fn end(shared: &Shared) -> Result<()> {
-    let waiting = shared
-        .with_all_at_the_end(|firewall, live| firewall.remove(live.shifted).map(|()| live.shifted.len()))?;
+    let waiting = shared.with_all_at_the_end(|firewall, live| {
+        firewall.remove(live.unfinished).map(|()| live.unfinished.len())
+    })?;
     match waiting {
         0 => info!("ended; nothing of ftpalg is left in the ruleset"),
         number => warn!(
@@ -225,13 +238,37 @@ fn summary(config: &Config) -> String {
     )
 }
 
-fn tell_systemd(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        warn!("systemd can't be told: {error}");
-    }
-}
-
 /// A number that nobody outside can foresee: the standard library's hasher is keyed by the operating system.
 fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    #[ignore = "the test below runs it in a process of its own, which it ends"]
+    fn a_thread_panics() {
+        abort_on_panic();
+        thread::spawn(|| panic!("on purpose")).join().ok();
+    }
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process() {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "daemon::tests::a_thread_panics", "--ignored"]);
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGABRT), "{status}");
+    }
+
+    #[test]
+    fn the_parts_of_the_port_range_do_not_meet() {
+        assert_eq!(part(&(1024..=2047), 0, 2), 1024..=1534);
+        assert_eq!(part(&(1024..=2047), 1, 2), 1535..=2047);
+        assert_eq!(part(&(1024..=1024), 1, 2), 1024..=1024);
+    }
 }

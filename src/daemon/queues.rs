@@ -14,6 +14,8 @@ pub struct Bound {
     pub number: u16,
     /// The program's netlink port id.
     pub port_id: u32,
+    /// Packets that wait for a verdict.
+    pub waiting: u64,
     /// Packets that found no room.
     pub dropped: u64,
 }
@@ -38,8 +40,9 @@ fn parse(line: &str) -> Option<Bound> {
     let mut columns = line.split_whitespace();
     let number = columns.next()?.parse().ok()?;
     let port_id = columns.next()?.parse().ok()?;
-    let mut dropped = columns.skip(3).map(str::parse::<u64>);
-    Some(Bound { number, port_id, dropped: dropped.next()?.ok()? + dropped.next()?.ok()? })
+    let waiting = columns.next()?.parse().ok()?;
+    let mut dropped = columns.skip(2).map(str::parse::<u64>);
+    Some(Bound { number, port_id, waiting, dropped: dropped.next()?.ok()? + dropped.next()?.ok()? })
 }
 
 #[cfg(test)]
@@ -48,8 +51,8 @@ mod tests {
 
     #[test]
     fn a_line_of_the_kernel_s_is_read() {
-        let line = " 2121  29918     0 2 65531     3     4     1234  1";
-        assert_eq!(parse(line), Some(Bound { number: 2121, port_id: 29918, dropped: 7 }));
+        let line = " 2121  29918     5 2 65531     3     4     1234  1";
+        assert_eq!(parse(line), Some(Bound { number: 2121, port_id: 29918, waiting: 5, dropped: 7 }));
         assert_eq!(parse("something else"), None);
     }
 }

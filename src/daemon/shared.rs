@@ -1,16 +1,18 @@
 //! What all threads of the daemon share.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ftpalg::engine::Engine;
 use ftpalg::engine::control::ControlTuple;
+use ftpalg::engine::session::Session;
+use ftpalg::engine::{Engine, MAX_SESSIONS};
 use tracing::{info, warn};
 
 use super::clock;
 use super::store::{Saved, Store, StoreError};
-use crate::netfilter::{ConnTrack, Firewall, Live};
+use crate::netfilter::{ConnTrack, Fate, Firewall, Live};
 
 /// An engine. Housekeeping and a repair of the ruleset reach in between packets.
 pub type SharedEngine = Arc<Mutex<Engine>>;
@@ -56,8 +58,14 @@ impl Shared {
         self.engines.iter().chain([&self.parking])
     }
 
-    /// Takes up what an earlier daemon left: sessions whose connections conntrack still knows.
-    pub fn take_up(&self, saved: Vec<Saved>, conntrack: &mut ConnTrack) -> Result<(), StoreError> {
+    /// Takes up what an earlier daemon left: sessions whose connections conntrack still knows, and those in need of
+    /// translation unless it knows that they are over. What is `held_back` and has no state is given up.
+    pub fn take_up(
+        &self,
+        saved: Vec<Saved>,
+        held_back: HashSet<ControlTuple>,
+        conntrack: &mut ConnTrack,
+    ) -> Result<(), StoreError> {
         let home = match self.engines.as_slice() {
             [only] => only,
             _ => &self.parking,
@@ -66,17 +74,35 @@ impl Shared {
         let mut store = lock(&self.store);
         let (mut gone, mut damaged) = (0, 0);
         for Saved { place, session } in saved {
-            let Some(tuple) = session.and_then(|session| engine.restore(&session).ok()) else {
+            let Some(tuple) =
+                session.and_then(|session| engine.restore(&session, |tuple| held_back.contains(tuple)).ok())
+            else {
                 damaged += 1;
                 store.discard(place)?;
                 continue;
             };
             store.claim(tuple, place)?;
-            if !conntrack.is_live(&tuple).unwrap_or(true) {
+            let is_needed = engine.session(&tuple).is_some_and(Session::needs_translation);
+            let is_gone = match conntrack.fate(&tuple) {
+                Fate::Live => false,
+                Fate::Ended => true,
+                // conntrack picks up again what it has been made to forget.
+                Fate::Unknown => !is_needed,
+            };
+            if is_gone {
                 gone += 1;
                 engine.forget(&tuple);
                 store.remove(&tuple)?;
             }
+        }
+        let lost = held_back.into_iter().filter(|tuple| engine.session(tuple).is_none());
+        let lost: Vec<_> = lost.filter(|tuple| conntrack.fate(tuple) == Fate::Live).collect();
+        for tuple in &lost {
+            warn!(
+                "{tuple} is cut off: its text was changed, and its state is {}",
+                if damaged > 0 { "damaged, of another version or missing" } else { "missing" }
+            );
+            engine.doom(clock::now(), *tuple);
         }
         let last_id = engine.sessions().map(|session| session.id).max().unwrap_or(0);
         let alive = engine.sessions().count();
@@ -85,11 +111,31 @@ impl Shared {
             lock(engine).number_sessions_from(last_id);
         }
         if damaged > 0 {
-            warn!("{damaged} saved sessions are damaged or of another version: their connections will break");
+            warn!("{damaged} saved sessions are damaged or of another version, and are lost");
         }
         if alive + gone > 0 {
             info!("{alive} sessions of the last run go on, {gone} have ended meanwhile");
         }
+        Ok(())
+    }
+
+    /// Makes the state directory anew, if somebody has deleted it, and saves all sessions there. A session that can't be
+    /// saved is as one that could not be saved before.
+    pub fn keep_store(&self) -> Result<(), StoreError> {
+        if !lock(&self.store).is_deleted() {
+            return Ok(());
+        }
+        let engines: Vec<_> = self.all_engines().map(|engine| lock(engine)).collect();
+        let mut store = lock(&self.store);
+        store.reopen()?;
+        for engine in &engines {
+            for tuple in engine.sessions().map(|session| session.tuple) {
+                if let Some(session) = engine.save(&tuple) {
+                    store.save(tuple, &session)?;
+                }
+            }
+        }
+        warn!("the state directory, which somebody had deleted, has been made anew");
         Ok(())
     }
 
@@ -106,16 +152,21 @@ impl Shared {
         for tuple in theirs {
             if let Some(session) = parking.save(&tuple) {
                 parking.forget(&tuple);
-                if let Err(error) = engine.restore(&session) {
+                if let Err(error) = engine.restore(&session, |_| true) {
                     warn!("the session {tuple} is lost: {error}");
+                    engine.doom(clock::now(), tuple);
                 }
             }
+        }
+        for tuple in parking.doomed().filter(is_between).collect::<Vec<_>>() {
+            parking.forget(&tuple);
+            engine.doom(clock::now(), tuple);
         }
     }
 
     /// Whether sessions wait for [`Shared::hand_over`]. A lone worker, whose packets need not ask, has them all.
     pub fn has_parked(&self) -> bool {
-        self.engines.len() > 1 && lock(&self.parking).sessions().next().is_some()
+        self.engines.len() > 1 && !lock(&self.parking).is_empty()
     }
 
     /// Stops all workers between two packets and does something with the firewall and what it must hold.
@@ -123,20 +174,41 @@ impl Shared {
         let engines: Vec<_> = self.all_engines().map(|engine| lock(engine)).collect();
         let mut firewall = lock(&self.firewall);
         let now = clock::now();
-        let (mut sessions, mut shifted) = (Vec::new(), Vec::new());
+        let (mut sessions, mut watched) = (Vec::new(), Vec::new());
+        let (mut shifted, mut unfinished) = (Vec::new(), Vec::new());
         let (mut pinholes, mut expected) = (Vec::new(), Vec::new());
         for engine in &engines {
             for session in engine.sessions().filter(|session| session.is_taken()) {
                 sessions.push(session.tuple);
-                if session.needs_translation() {
+                if session.is_shifted {
                     shifted.push(session.tuple);
+                } else if session.is_watched() {
+                    watched.push(session.tuple);
                 }
-                let asked = session.dialogue.pinholes().filter(|(_, is_open, _)| !is_open);
-                expected.extend(asked.map(|(pinhole, ..)| (pinhole.key, pinhole.timeout)));
+                if session.needs_translation() {
+                    unfinished.push(session.tuple);
+                }
             }
+            shifted.extend(engine.doomed());
+            unfinished.extend(engine.doomed());
             pinholes.extend(engine.open_pinholes(now));
+            expected.extend(engine.expected_pinholes(now));
         }
-        let live = Live { sessions: &sessions, shifted: &shifted, pinholes: &pinholes, expected: &expected };
+        // One element too many, and the sets take none of them.
+        sessions.truncate(MAX_SESSIONS);
+        shifted.truncate(MAX_SESSIONS);
+        unfinished.truncate(MAX_SESSIONS);
+        watched.truncate(MAX_SESSIONS - shifted.len());
+        pinholes.truncate(MAX_SESSIONS);
+        expected.truncate(MAX_SESSIONS);
+        let live = Live {
+            sessions: &sessions,
+            shifted: &shifted,
+            unfinished: &unfinished,
+            watched: &watched,
+            pinholes: &pinholes,
+            expected: &expected,
+        };
         let done = act(&mut firewall, live);
         self.translated_mark.store(firewall.translated_mark().unwrap_or(0), Ordering::Relaxed);
         done

@@ -1,8 +1,9 @@
 //! A file of records in slots of one size.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -10,8 +11,11 @@ use rustix::fs::{FlockOperation, flock};
 /// Length and checksum of the content, and a revision: in little-endian order before it.
 const HEADER: usize = 16;
 
+/// How many slots a file can have: one for each of the engine's sessions, and one while a record moves.
+const MOST: usize = 65_536 + 1;
+
 /// Part of every checksum: a record of another layout is no record. Counts up when the engine's `Session` changes.
-const LAYOUT: &[u8] = b"ftpalg 1";
+const LAYOUT: &[u8] = b"ftpalg 2";
 
 /// A record that was found in a file.
 #[derive(Debug)]
@@ -24,13 +28,14 @@ pub struct Found {
     pub content: Option<Vec<u8>>,
 }
 
-/// A file of records. Slots that are not in use begin with a length of 0.
+/// A file of records. Slots that are not in use begin with a length of 0. The file ends with the last that is in use,
+/// for it takes memory (tmpfs).
 #[derive(Debug)]
 pub struct Slots {
     file: File,
     size: usize,
     count: usize,
-    free: Vec<usize>,
+    free: BTreeSet<usize>,
 }
 
 impl Slots {
@@ -40,20 +45,29 @@ impl Slots {
     /// `WouldBlock` if another process has locked it, and whatever else the kernel says.
     pub fn open(path: &Path, size: usize) -> io::Result<(Self, Vec<Found>)> {
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         // First: who has it now may still be writing.
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let mut slots = Self { file, size, count: bytes.len().div_ceil(size), free: Vec::new() };
-        let mut found = Vec::new();
-        for (slot, bytes) in bytes.chunks(size).enumerate() {
-            match record(bytes) {
-                None => slots.free.push(slot),
+        // What lies behind the last session that can have been saved is not this program's.
+        let length = file.metadata()?.len().min((MOST * size) as u64);
+        file.set_len(length)?;
+        let count = usize::try_from(length).unwrap_or(0).div_ceil(size);
+        let mut slots = Self { file, size, count, free: BTreeSet::new() };
+        let (mut found, mut bytes) = (Vec::new(), Vec::with_capacity(size));
+        for slot in 0..count {
+            bytes.clear();
+            Read::by_ref(&mut slots.file).take(size as u64).read_to_end(&mut bytes)?;
+            match record(&bytes) {
+                None => drop(slots.free.insert(slot)),
                 Some((revision, content)) => found.push(Found { slot, revision, content }),
             }
         }
         Ok((slots, found))
+    }
+
+    /// Whether somebody has deleted the file.
+    pub fn is_deleted(&self) -> bool {
+        self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
 
     /// Whether content of this length fits a slot.
@@ -61,9 +75,9 @@ impl Slots {
         HEADER + length <= self.size
     }
 
-    /// A slot that is not in use.
+    /// The first slot that is not in use.
     pub fn take(&mut self) -> usize {
-        self.free.pop().unwrap_or_else(|| {
+        self.free.pop_first().unwrap_or_else(|| {
             self.count += 1;
             self.count - 1
         })
@@ -81,8 +95,16 @@ impl Slots {
 
     /// Puts a slot out of use.
     pub fn clear(&mut self, slot: usize) -> io::Result<()> {
-        self.free.push(slot);
-        self.file.write_all_at(&[0; HEADER], self.offset(slot))
+        self.free.insert(slot);
+        let before = self.count;
+        while self.count > 0 && self.free.remove(&(self.count - 1)) {
+            self.count -= 1;
+        }
+        if self.count < before {
+            self.file.set_len(self.offset(self.count))
+        } else {
+            self.file.write_all_at(&[0; HEADER], self.offset(slot))
+        }
     }
 
     fn offset(&self, slot: usize) -> u64 {

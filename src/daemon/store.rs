@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ftpalg::engine::control::ControlTuple;
+use ftpalg::engine::give_back;
 
 use super::slots::Slots;
 
@@ -104,6 +105,21 @@ impl Store {
         }
     }
 
+    /// Whether somebody has deleted what this one writes to.
+    pub fn is_deleted(&self) -> bool {
+        self.classes.is_empty() || self.classes.iter().any(Slots::is_deleted)
+    }
+
+    /// Opens the directory again, with nothing in it that counts.
+    pub fn reopen(&mut self) -> Result<(), StoreError> {
+        // Their locks go with them.
+        self.classes.clear();
+        let (mut anew, left) = Self::open(&self.directory)?;
+        left.into_iter().try_for_each(|saved| anew.discard(saved.place))?;
+        *self = anew;
+        Ok(())
+    }
+
     /// Clears a place.
     pub fn discard(&mut self, place: Place) -> Result<(), StoreError> {
         let cleared = self.classes.get_mut(place.class).map_or(Ok(()), |slots| slots.clear(place.slot));
@@ -112,6 +128,9 @@ impl Store {
 
     /// Writes a session's record.
     pub fn save(&mut self, tuple: ControlTuple, session: &[u8]) -> Result<(), StoreError> {
+        if self.classes.is_empty() {
+            return Err(self.fault(io::ErrorKind::NotFound.into()));
+        }
         let Some(class) = self.classes.iter().position(|slots| slots.holds(session.len())) else {
             return Err(StoreError::TooLarge(session.len()));
         };
@@ -129,7 +148,9 @@ impl Store {
 
     /// Removes a session's record, if there is one.
     pub fn remove(&mut self, tuple: &ControlTuple) -> Result<(), StoreError> {
-        self.places.remove(tuple).map_or(Ok(()), |place| self.discard(place))
+        let Some(place) = self.places.remove(tuple) else { return Ok(()) };
+        give_back(&mut self.places);
+        self.discard(place)
     }
 }
 
@@ -187,6 +208,26 @@ mod tests {
             drop(store);
             assert_eq!(directory.sessions(), [vec![7; size]], "{size} bytes");
         }
+    }
+
+    #[test]
+    fn files_become_shorter_again_and_free_slots_are_used_first() {
+        let directory = Directory::new("shorter");
+        let length = || std::fs::metadata(directory.0.join("sessions-512")).unwrap().len();
+        let (mut store, _) = Store::open(&directory.0).unwrap();
+        (0..1000).for_each(|port| store.save(tuple(port), b"one of many").unwrap());
+        let all = length();
+        (0..1000).filter(|port| port % 2 == 0).for_each(|port| store.remove(&tuple(port)).unwrap());
+        assert_eq!(length(), all, "the last is still there");
+        (1000..1500).for_each(|port| store.save(tuple(port), b"another").unwrap());
+        assert_eq!(length(), all, "free slots first");
+        drop(store);
+        let (mut store, saved) = Store::open(&directory.0).unwrap();
+        assert_eq!(saved.len(), 1000);
+        (0..).zip(saved).for_each(|(port, saved)| store.claim(tuple(port), saved.place).unwrap());
+        (1..1000).for_each(|port| store.remove(&tuple(port)).unwrap());
+        store.remove(&tuple(0)).unwrap();
+        assert_eq!((length(), store.places.capacity() < 4000), (0, true));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ftpalg::engine::event::Event;
 use ftpalg::engine::packet::Packet;
@@ -11,14 +12,18 @@ use ftpalg::engine::{Decision, Engine, Verdict};
 use nfq::{Message, Queue};
 use tracing::{debug, error, info, warn};
 
+use super::allowance::Allowance;
 use super::clock;
+use super::liveness::Progress;
 use super::queues;
 use super::shared::{Shared, SharedEngine, lock};
-use crate::netfilter::ConnTrack;
+use crate::netfilter::{CommitError, ConnTrack};
 
-/// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. Control
-/// connections have few packets under way: a thousand is a thousand busy sessions at once.
-const QUEUE_LENGTH: u32 = 4096;
+/// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. It is the
+/// kernel's own default (`NFQNL_QMAX_DEFAULT`). With its default for the buffers of sockets (`net.core.rmem_default`,
+/// 208 KiB) some 250 packets fill the queue's socket before, and what follows is dropped as well; `nfq` has no way to
+/// enlarge that. Control connections have few packets under way: these are hundreds of busy sessions at once.
+const QUEUE_LENGTH: u32 = 1024;
 
 /// Hook numbers (linux/netfilter.h).
 mod hook {
@@ -34,7 +39,9 @@ pub struct Worker {
     engine: SharedEngine,
     shared: Arc<Shared>,
     conntrack: ConnTrack,
+    allowance: Allowance,
     packet: Vec<u8>,
+    progress: Progress,
 }
 
 /// Why a queue can't be read.
@@ -76,7 +83,20 @@ impl Worker {
         queue.bind(number).map_err(|source| are_free(number..number + 1).err().unwrap_or(fault(source)))?;
         queue.set_queue_max_len(number, QUEUE_LENGTH).map_err(fault)?;
         let conntrack = ConnTrack::open().map_err(fault)?;
-        Ok(Self { queue, engine, shared, conntrack, packet: Vec::new() })
+        Ok(Self {
+            queue,
+            engine,
+            shared,
+            conntrack,
+            allowance: Allowance::default(),
+            packet: Vec::new(),
+            progress: Progress::default(),
+        })
+    }
+
+    /// Its count of packets.
+    pub fn progress(&self) -> Progress {
+        Arc::clone(&self.progress)
     }
 
     /// Gives verdicts until the queue is gone.
@@ -86,6 +106,7 @@ impl Worker {
                 let message = self.judge(message);
                 self.queue.verdict(message)
             });
+            self.progress.fetch_add(1, Ordering::Relaxed);
             match result {
                 Ok(()) => {}
                 // The kernel answers a verdict only if it has lost the packet meanwhile: its interface went away, or
@@ -135,7 +156,8 @@ impl Worker {
     /// is translated.
     fn verdict(&mut self, tap: Tap) -> (Verdict, bool) {
         let shared = Arc::clone(&self.shared);
-        let mut engine = lock(&self.engine);
+        let engine = Arc::clone(&self.engine);
+        let mut engine = lock(&engine);
         if shared.has_parked() {
             if let Ok(packet) = Packet::parse(&mut self.packet) {
                 shared.hand_over([packet.source().ip(), packet.destination().ip()], &mut engine);
@@ -145,7 +167,7 @@ impl Worker {
         if let Verdict::LookUp(tuple) = decision.verdict {
             let view = self.conntrack.client_view(&tuple);
             if let Err(error) = &view {
-                warn!("conntrack does not answer for {tuple}: {error}");
+                self.allowance.line(|| warn!("conntrack does not answer for {tuple}: {error}"));
             }
             engine.learn(tuple, view.ok().flatten());
             decision = engine.handle(clock::now(), tap, &mut self.packet);
@@ -153,7 +175,7 @@ impl Worker {
         (self.carry_out(&shared, &mut engine, &decision), decision.is_translated)
     }
 
-    fn carry_out(&self, shared: &Shared, engine: &mut Engine, decision: &Decision) -> Verdict {
+    fn carry_out(&mut self, shared: &Shared, engine: &mut Engine, decision: &Decision) -> Verdict {
         let committed = if decision.changes.is_empty() {
             Ok(())
         } else {
@@ -167,11 +189,16 @@ impl Worker {
         };
         let verdict = match committed {
             Ok(()) => {
-                report(id, &engine.committed(tuple));
+                self.report(id, &engine.committed(tuple));
                 decision.verdict
             }
+            // The guard is about to put the table back: that is no refusal.
+            Err(CommitError::TableGone) if !lock(&shared.firewall).intact() => {
+                debug!(session = id, "a packet waits until ftpalg's part of the ruleset is back");
+                Verdict::Drop
+            }
             Err(error) => {
-                warn!(session = id, "a packet waits because nftables says: {error}");
+                self.allowance.line(|| warn!(session = id, "a packet waits because nftables says: {error}"));
                 engine.refused(tuple);
                 Verdict::Drop
             }
@@ -186,27 +213,31 @@ impl Worker {
             Ok(()) => verdict,
             // Without its state a shifted session would not survive the daemon; a packet can wait.
             Err(error) if needs_translation => {
-                error!(session = id, "a packet waits because its session can't be saved: {error}");
+                self.allowance.line(|| {
+                    error!(session = id, "a packet waits because its session can't be saved: {error}");
+                });
                 Verdict::Drop
             }
             Err(error) => {
-                warn!(
-                    session = id,
-                    "a restart would lose sight of this session, which can't be saved: {error}"
-                );
+                self.allowance.line(|| {
+                    warn!(
+                        session = id,
+                        "a restart would lose sight of this session, which can't be saved: {error}"
+                    );
+                });
                 verdict
             }
         }
     }
-}
 
-/// A session's events, one line each.
-fn report(id: u64, events: &[Event]) {
-    for event in events {
-        match event {
-            Event::Refused { .. } => warn!(session = id, "{event}"),
-            Event::Edited(_) => debug!(session = id, "{event}"),
-            _ => info!(session = id, "{event}"),
+    /// A session's events, one line each.
+    fn report(&mut self, id: u64, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Refused { .. } => self.allowance.line(|| warn!(session = id, "{event}")),
+                Event::Edited(_) => debug!(session = id, "{event}"),
+                _ => self.allowance.line(|| info!(session = id, "{event}")),
+            }
         }
     }
 }

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Departure, Event, Mode};
 use super::ftp::command::{self, Command, Verb};
-use super::ftp::host_port::Spot;
+use super::ftp::host_port::{Family, Spot};
 use super::ftp::reply::{self, Part, Replies};
 use super::lines::{Line, LineEdit};
 use super::opening::{Planner, Promise, resolve};
 use super::outcome::Outcome;
 use super::pinhole::{Change, Pinhole, PinholeKey};
-use super::policy::{MAX_ASKED_PER_SESSION, Refusal};
+use super::policy::{MAX_ASKED_PER_SESSION, Policy, Refusal};
 use super::ports::Ports;
 use super::waiting::{Outstanding, Waiting};
 
@@ -93,15 +93,16 @@ impl Dialogue {
     ) -> Option<LineEdit> {
         // A line without any verb in what is kept of it is answered, too.
         let command = Command::read(line.bytes).unwrap_or(Command::UNKNOWN);
-        if !self.has_spoken {
-            self.has_spoken = true;
-            if command.verb == Verb::Unknown {
-                outcome.departure = Some(Departure::NotFtp);
-                return None;
-            }
-        }
         let is_blank = line.bytes.trim_ascii().is_empty();
+        if !self.is_plausible(command, line, is_blank, planner.policy) {
+            outcome.departure = Some(Departure::NotFtp);
+            return None;
+        }
         let mut waits = if is_blank { Outstanding::Blank } else { Outstanding::from(command.verb) };
+        if command.verb == Verb::Epsv && !command.fits(line.bytes, Family::of(planner.tuple.server.ip())) {
+            waits = Outstanding::Others(1);
+            outcome.refuse(Mode::Passive, line, Refusal::OtherFamily);
+        }
         if !self.waiting.has_room_for(waits) && !self.lost_count {
             self.lost_count = true;
             outcome.refuse(Mode::Active, line, Refusal::LostCount);
@@ -117,6 +118,24 @@ impl Dialogue {
         }
         self.waiting.push(waits);
         edit
+    }
+
+    /// Whether an FTP client may say this. The first line must be a command, and no other protocol's request: what a
+    /// web page makes a browser send begins so (NAT slipstreaming). Every other line must be one until something may
+    /// open; later, real clients try commands that nobody knows.
+    fn is_plausible(
+        &mut self,
+        command: Command<'_>,
+        line: Line<'_>,
+        is_blank: bool,
+        policy: &Policy,
+    ) -> bool {
+        let is_first = !std::mem::replace(&mut self.has_spoken, true);
+        if is_first {
+            command.verb != Verb::Unknown && !line.overlong && !command::is_request_line(line.bytes)
+        } else {
+            policy.admits(self.logged_in).is_ok() || is_blank || command.verb != Verb::Unknown
+        }
     }
 
     /// PORT or EPRT: its pinhole waits for the 200, but a SYN that comes right behind it is held back until then.
@@ -146,14 +165,19 @@ impl Dialogue {
         planner: &mut Planner<'_>,
         outcome: &mut Outcome,
     ) -> Option<LineEdit> {
-        let part = self.replies.read(line.bytes);
+        let may_be_text = self.replies.may_be_text();
+        let part = self.replies.read(line.bytes, line.ends_bare);
         let code = match part {
+            Part::First(code) | Part::Last(code) if may_be_text && self.waiting.awaits(code) => {
+                outcome.refuse(Mode::Passive, line, Refusal::BehindBareLf);
+                return None;
+            }
             Part::Stray if !self.is_greeted => {
                 outcome.departure = Some(Departure::NoGreeting);
                 return None;
             }
             Part::First(code) => {
-                if !self.waiting.awaits(code) {
+                if !self.waiting.awaits(code) || spots(code, line.bytes).is_empty() {
                     return None;
                 }
                 let (pinhole, edit) = self.offer(code, line, promise, planner, outcome)?;
@@ -179,13 +203,22 @@ impl Dialogue {
                 self.logged_in = true;
                 outcome.events.push(Event::LoggedIn);
             }
-            (Outstanding::Reinitialize, 220) => self.logged_in = false,
+            (Outstanding::Login, 331 | 332) => self.log_out(planner, outcome),
+            (Outstanding::Reinitialize, 220) => {
+                self.log_out(planner, outcome);
+                self.close(planner.ports, outcome);
+            }
             (Outstanding::Auth, 234) => outcome.departure = Some(Departure::Encrypted),
             (Outstanding::Active(Some(pinhole)), 200) if self.has_consented(&pinhole) => {
                 self.expect_reply(false);
             }
             (Outstanding::Active(Some(pinhole)), _) if self.has_consented(&pinhole) => {
                 self.close(planner.ports, outcome);
+            }
+            (Outstanding::Active(Some(pinhole)), 200)
+                if planner.ports.remaining(pinhole.key, &planner.tuple, planner.now).is_none() =>
+            {
+                outcome.refuse(Mode::Active, line, Refusal::TooLate);
             }
             (Outstanding::Active(Some(pinhole)), 200) => {
                 self.open(Mode::Active, pinhole, planner.now, planner.ports, outcome);
@@ -206,8 +239,23 @@ impl Dialogue {
         None
     }
 
+    /// Another login has begun, or REIN has taken the last one back (RFC 959, section 4.1.1): what the commands on
+    /// their way ask for opens no more.
+    fn log_out(&mut self, planner: &mut Planner<'_>, outcome: &mut Outcome) {
+        self.logged_in = false;
+        let Err(reason) = planner.policy.admits(false) else { return };
+        for pinhole in self.waiting.withdraw_asked() {
+            self.withdraw(&pinhole, planner.ports, outcome);
+            let line = pinhole.key.to_string();
+            outcome.events.push(Event::Refused { mode: Mode::Active, line, reason });
+        }
+    }
+
     /// Where the address of a reply line may stand, if the line answers a PASV or EPSV.
     fn reply_spots(&self, line: &[u8]) -> Vec<Spot> {
+        if self.replies.may_be_text() {
+            return Vec::new();
+        }
         match self.replies.peek(line) {
             Part::First(code) | Part::Last(code) if self.waiting.awaits(code) && self.offered.is_none() => {
                 spots(code, line)
@@ -216,8 +264,7 @@ impl Dialogue {
         }
     }
 
-    /// The pinhole that a 227 or 229 offers. A text without any address is no offer and no fault
-    /// (`227 Logout.`).
+    /// The pinhole that a 227 or 229 offers. A 227 without any address is no offer and no fault (`227 Logout.`).
     fn offer(
         &self,
         code: u16,
@@ -232,7 +279,12 @@ impl Dialogue {
         let is_own = |spot: &&Spot| {
             is_readable(spot) && planner.may_announce(Mode::Passive, spot.notation, text(spot))
         };
-        let first = *candidates.first()?;
+        let Some(&first) = candidates.first() else {
+            if code == 229 {
+                outcome.refuse(Mode::Passive, line, Refusal::Unreadable);
+            }
+            return None;
+        };
         let found = candidates.iter().find(is_own).or(candidates.iter().find(is_readable)).copied();
         let spot = promise.map(Promise::spot).or(found).unwrap_or(first);
         let allowed = if promise.is_some() { Ok(()) } else { self.may_ask(Mode::Passive, planner) };
@@ -284,6 +336,9 @@ impl Dialogue {
         if !self.has_open(&pinhole) {
             self.close(ports, outcome);
         }
+        if ports.is_others(pinhole.key) {
+            return; // another session of the same client has named it since
+        }
         ports.open(pinhole.key);
         self.open = Some(Open { pinhole, since: now, is_reply_due: false });
         outcome.changes.push(Change::Open(pinhole));
@@ -293,8 +348,9 @@ impl Dialogue {
     /// Closes what is open: it was used, or is wanted no more.
     fn close(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
         if let Some(Open { pinhole, .. }) = self.open.take() {
-            ports.release(pinhole.key);
-            outcome.changes.push(Change::Close(pinhole.key));
+            if ports.release(pinhole.key) {
+                outcome.changes.push(Change::Close(pinhole.key));
+            }
         }
     }
 
@@ -303,8 +359,7 @@ impl Dialogue {
     fn withdraw(&self, pinhole: &Pinhole, ports: &mut Ports, outcome: &mut Outcome) {
         if self.has_open(pinhole) {
             ports.open(pinhole.key);
-        } else if self.pinholes().all(|(held, ..)| held.key != pinhole.key) {
-            ports.release(pinhole.key);
+        } else if self.pinholes().all(|(held, ..)| held.key != pinhole.key) && ports.release(pinhole.key) {
             outcome.changes.push(Change::Close(pinhole.key));
         }
     }
@@ -318,7 +373,8 @@ impl Dialogue {
     fn renew(&mut self, planner: &mut Planner<'_>, outcome: &mut Outcome) {
         let Some(open) = &mut self.open else { return };
         let age = planner.now.saturating_sub(open.since);
-        if age > open.pinhole.timeout / 4 && age < open.pinhole.timeout {
+        let is_own = !planner.ports.is_others(open.pinhole.key);
+        if is_own && age > open.pinhole.timeout / 4 && age < open.pinhole.timeout {
             open.since = planner.now;
             planner.ports.extend(open.pinhole.key, planner.now + open.pinhole.timeout);
             outcome.changes.push(Change::Renew(open.pinhole));
@@ -343,10 +399,7 @@ impl Dialogue {
     /// The session ends or leaves inspection: nothing of it stays open.
     pub fn end(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
         let keys: Vec<_> = self.pinholes().map(|(pinhole, ..)| pinhole.key).collect();
-        for key in keys {
-            ports.release(key);
-            outcome.changes.push(Change::Close(key));
-        }
+        outcome.changes.extend(keys.into_iter().filter(|&key| ports.release(key)).map(Change::Close));
         self.waiting.clear();
         self.open = None;
         self.offered = None;

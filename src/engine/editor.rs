@@ -3,6 +3,8 @@
 
 use super::dialogue::Dialogue;
 use super::event::{Event, Mode};
+use super::ftp::command::{Command, Verb};
+use super::ftp::reply;
 use super::lines::LineEdit;
 use super::opening::Planner;
 use super::outcome::Outcome;
@@ -30,6 +32,10 @@ impl Editor<'_, '_> {
     /// Takes new bytes, which begin where the stream stands. Returns how many were taken: the rest would need
     /// more edits in flight than there may be, and is left for the sender to send again.
     pub fn absorb(&mut self, data: &[u8]) -> usize {
+        if self.stream.line.may_begin() {
+            let begins = self.is_line(data);
+            self.stream.line.begins(begins);
+        }
         let mut taken = 0;
         for chunk in data.split_inclusive(|&byte| byte == b'\n') {
             if self.outcome.departure.is_none() {
@@ -43,6 +49,17 @@ impl Editor<'_, '_> {
             taken += chunk.len();
         }
         taken
+    }
+
+    /// Whether a segment, the first that is seen after the daemon was away, begins with a whole line of the protocol.
+    /// Otherwise it may be the rest of one, of which the receiver has the beginning.
+    fn is_line(&self, data: &[u8]) -> bool {
+        let Some(line) = data.split_inclusive(|&byte| byte == b'\n').next() else { return false };
+        let is_known = match self.mode {
+            Mode::Active => Command::read(line).is_some_and(|command| command.verb != Verb::Unknown),
+            Mode::Passive => reply::is_reply(line),
+        };
+        is_known && line.ends_with(b"\n")
     }
 
     /// A line's end, or a part of one.

@@ -34,7 +34,7 @@ pub enum Departure {
     Encrypted,
     /// The server's first reply was not 220.
     NoGreeting,
-    /// The client's first line was no FTP command.
+    /// The client's first line, or another before it was logged in, was no FTP command.
     NotFtp,
     /// Its segments are signed (RFC 2385, RFC 5925).
     Signed,
@@ -42,6 +42,8 @@ pub enum Departure {
     Unseen,
     /// conntrack has no entry for it.
     NotTracked,
+    /// Its client has as many sessions as one may have.
+    TooManyOfClient,
 }
 
 impl fmt::Display for Departure {
@@ -49,10 +51,11 @@ impl fmt::Display for Departure {
         f.write_str(match self {
             Self::Encrypted => "the dialogue is encrypted from here on, so its data ports cannot be opened",
             Self::NoGreeting => "the server's first reply was not 220",
-            Self::NotFtp => "the client's first line was no FTP command",
+            Self::NotFtp => "the client said what is no FTP command before it was logged in",
             Self::Signed => "its segments are signed (TCP MD5 or AO) and must not be changed",
             Self::Unseen => "its beginning was not seen",
             Self::NotTracked => "conntrack has no entry for it",
+            Self::TooManyOfClient => "its client has too many sessions",
         })
     }
 }
@@ -75,6 +78,8 @@ pub enum Event {
         /// Why not.
         reason: Refusal,
     },
+    /// There were so many of those that no more are told.
+    Muted,
     /// The lengths in the stream change from here on.
     Edited(Notation),
     /// Data passed while nobody looked; inspection goes on at the next line.
@@ -95,6 +100,9 @@ impl fmt::Display for Event {
             }
             Self::Refused { mode, line, reason } => {
                 write!(f, "{mode} data port not opened for {line:?}: {reason}")
+            }
+            Self::Muted => {
+                f.write_str("what else is not opened for this session is counted and no longer told")
             }
             Self::Edited(_) => f.write_str("an address is rewritten"),
             Self::Resumed => f.write_str("goes on after a gap"),

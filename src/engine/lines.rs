@@ -20,6 +20,8 @@ pub struct Line<'a> {
     pub sent: usize,
     /// More bytes came than are kept.
     pub overlong: bool,
+    /// It is whole, and a bare LF ends it instead of CR LF.
+    pub ends_bare: bool,
 }
 
 impl Line<'_> {
@@ -48,8 +50,12 @@ pub struct Unfinished {
     start: u64,
     bytes: Vec<u8>,
     overlong: bool,
+    /// The last byte and the one before it, of those that are not kept, too.
+    last: [u8; 2],
     /// Its beginning was not seen: it is not judged.
     headless: bool,
+    /// The daemon was away, and what comes next may well be its beginning.
+    may_begin: bool,
     /// What its address was replaced by before all of it had come.
     pub promise: Option<Promise>,
 }
@@ -63,11 +69,17 @@ impl Unfinished {
         let room = KEPT - self.bytes.len().min(KEPT);
         self.bytes.extend_from_slice(chunk.get(..room).unwrap_or(chunk));
         self.overlong |= chunk.len() > room;
+        self.last = match (self.last, chunk) {
+            (_, [.., before, last]) => [*before, *last],
+            ([_, before], [last]) => [before, *last],
+            (unchanged, []) => unchanged,
+        };
     }
 
     /// The line so far; `sent` of its bytes went out earlier.
     pub fn line(&self, sent: usize) -> Option<Line<'_>> {
-        (!self.headless).then_some(Line { bytes: &self.bytes, sent, overlong: self.overlong })
+        let ends_bare = matches!(self.last, [before, b'\n'] if before != b'\r');
+        (!self.headless).then_some(Line { bytes: &self.bytes, sent, overlong: self.overlong, ends_bare })
     }
 
     /// Whether one that comes from a file is within its bounds.
@@ -98,10 +110,23 @@ impl Unfinished {
         self.bytes.clear();
     }
 
-    /// Bytes are missing here: the rest of this line, and what stood before, is not judged.
-    pub fn behead(&mut self) {
+    /// Bytes are missing here: the rest of this line, and what stood before, is not judged; unless it `may_begin`
+    /// here, and [does](Self::begins).
+    pub fn behead(&mut self, may_begin: bool) {
         self.clear();
         self.headless = true;
+        self.may_begin = may_begin;
+    }
+
+    /// Whether it is not known, and can be found out, if a line begins with the next byte.
+    pub fn may_begin(&self) -> bool {
+        self.may_begin
+    }
+
+    /// Whether a line begins with the next byte.
+    pub fn begins(&mut self, begins: bool) {
+        self.headless = !begins;
+        self.may_begin = false;
     }
 }
 
@@ -125,10 +150,29 @@ mod tests {
     }
 
     #[test]
+    fn a_bare_lf_is_told_from_a_line_s_end() {
+        let ends_bare = |chunks: &[&[u8]]| {
+            let mut line = Unfinished::default();
+            line.push(0, b"NOOP\r\n");
+            line.clear();
+            chunks.iter().for_each(|chunk| line.push(7, chunk));
+            line.line(0).unwrap().ends_bare
+        };
+        for chunks in [&[&b"550 x\n"[..]][..], &[b"550 x", b"\n"], &[b"\n"], &[&[b'x'; 600], b"\n"]] {
+            assert!(ends_bare(chunks), "{chunks:?}");
+        }
+        for chunks in
+            [&[&b"550 x\r\n"[..]][..], &[b"550 x\r", b"\n"], &[b"550 x"], &[&[b'x'; 600], b"\r", b"\n"]]
+        {
+            assert!(!ends_bare(chunks), "{chunks:?}");
+        }
+    }
+
+    #[test]
     fn a_headless_line_is_not_judged() {
         let mut line = Unfinished::default();
         line.push(0, b"PO");
-        line.behead();
+        line.behead(false);
         line.push(90, b"RT 1,2,3,4,5,6\r\n");
         assert!(line.line(0).is_none());
         line.clear();

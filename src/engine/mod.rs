@@ -13,6 +13,7 @@ pub mod event;
 pub mod ftp;
 pub mod history;
 pub mod lines;
+pub mod lost;
 pub mod opening;
 pub mod options;
 pub mod outcome;
@@ -27,11 +28,14 @@ pub mod stream;
 pub mod waiting;
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use control::{ClientView, ControlTuple};
 pub use decision::{Counters, Decision, RestoreError, Verdict};
 use event::{Departure, Event};
+use lost::Lost;
 use outcome::Outcome;
 use packet::{Malformed, Packet};
 use pinhole::{Change, Pinhole, PinholeKey};
@@ -40,13 +44,30 @@ use ports::{Ports, Request};
 use segment::Surroundings;
 use session::{Disposition, Session, Syn, Tap};
 
-/// How many control connections a worker follows. The sets in nftables hold as many; those beyond pass without
-/// being inspected.
+/// How many control connections all workers together follow. The sets in nftables hold as many; those beyond pass
+/// without being inspected.
 pub const MAX_SESSIONS: usize = 65_536;
+
+/// How many of them one client address may have: a quarter, so that one host cannot lock all others out. An office
+/// behind one address, or a proxy, stays far below.
+pub const MAX_SESSIONS_PER_CLIENT: u32 = 16_384;
 
 /// How often the kernel may refuse what a session asks before its pinholes are given up and its lines go on
 /// without them.
 const PATIENCE: u32 = 3;
+
+/// How many refusals of one session the log is told of: a hostile one does not drown what others say.
+const MAX_TOLD: u32 = 100;
+
+/// How many entries a map may have room for that it does not need: what the next few sessions would take again.
+const SPARE: usize = 1024;
+
+/// Gives memory back that a map has from fuller days.
+pub fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > 4 * map.len() + SPARE {
+        map.shrink_to(2 * map.len());
+    }
+}
 
 /// All sessions of one worker.
 #[derive(Debug)]
@@ -54,11 +75,17 @@ pub struct Engine {
     policy: Policy,
     ports: Ports,
     sessions: HashMap<ControlTuple, Session>,
+    /// How many sessions each client has, of those whose client's view is known.
+    per_client: HashMap<IpAddr, u32>,
+    /// Shifted connections whose state is lost.
+    lost: HashMap<ControlTuple, Lost>,
     /// What the kernel would not take, and no packet needs to wait for.
     postponed: Vec<Change>,
     last_id: u64,
     /// The step between two numbers of sessions, and what they leave when divided by it.
     numbers: (u64, u64),
+    /// How many sessions are followed.
+    most: usize,
     counters: Counters,
 }
 
@@ -69,9 +96,12 @@ impl Engine {
             policy,
             ports: Ports::new(seed),
             sessions: HashMap::new(),
+            per_client: HashMap::new(),
+            lost: HashMap::new(),
             postponed: Vec::new(),
             last_id: 0,
             numbers: (1, 0),
+            most: MAX_SESSIONS,
             counters: Counters::default(),
         }
     }
@@ -81,10 +111,12 @@ impl Engine {
         self.last_id = self.last_id.max(id);
     }
 
-    /// Sessions of worker `index`, counted from 0, of so many get every so manieth number: they share one log.
-    pub fn share_numbers(&mut self, index: u64, workers: u64) {
+    /// For worker `index`, counted from 0, of so many: they share one log, in which each gives its sessions every so
+    /// manieth number, and the sets in nftables.
+    pub fn share(&mut self, index: u16, workers: u16) {
         let workers = workers.max(1);
-        self.numbers = (workers, index % workers);
+        self.numbers = (workers.into(), (index % workers).into());
+        self.most = MAX_SESSIONS / usize::from(workers);
     }
 
     fn next_id(&mut self) -> u64 {
@@ -107,6 +139,11 @@ impl Engine {
     /// The sessions, in no order.
     pub fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.sessions.values()
+    }
+
+    /// For a while packets may have passed unseen, except those of shifted sessions: somebody has changed the rules.
+    pub fn was_unattended(&mut self) {
+        self.sessions.values_mut().for_each(|session| session.was_unattended(false));
     }
 
     /// The session of this name.
@@ -133,6 +170,12 @@ impl Engine {
             Tap::ToServer => ControlTuple { server: packet.destination(), client: packet.source() },
             Tap::ToClient => ControlTuple { server: packet.source(), client: packet.destination() },
         };
+        if let Some(verdict) = self.lost(now, tap, tuple, &mut packet, outcome) {
+            if verdict == Verdict::PassEdited {
+                packet.finish();
+            }
+            return Decision { is_translated: true, ..Decision::of(verdict) };
+        }
         match tap {
             Tap::ToServer if packet.is_syn() && packet.acknowledgment().is_none() => {
                 self.connection_begins(now, tuple, &packet);
@@ -151,9 +194,9 @@ impl Engine {
             return Decision::of(Verdict::LookUp(tuple));
         }
         let disposition = if packet.is_syn() {
-            session.handshake(tap, &mut packet, outcome)
+            session.handshake(tap, &mut packet, now, outcome)
         } else {
-            let mut around = Surroundings { now, policy: &self.policy, ports: &mut self.ports };
+            let mut around = Surroundings { now, policy: &self.policy, ports: self.ports.act_for(tuple) };
             session.segment(tap, &mut packet, &mut around, outcome)
         };
         session.owed.append(&mut outcome.changes);
@@ -180,16 +223,56 @@ impl Engine {
         }
     }
 
+    /// A packet of a connection whose state is lost, unless it begins another.
+    fn lost(
+        &mut self,
+        now: Duration,
+        tap: Tap,
+        tuple: ControlTuple,
+        packet: &mut Packet<'_>,
+        outcome: &mut Outcome,
+    ) -> Option<Verdict> {
+        let lost = self.lost.get_mut(&tuple)?;
+        if packet.is_syn() && tap == Tap::ToServer {
+            lost.newer = Some(Syn::of(packet));
+            return Some(Verdict::Pass);
+        }
+        if packet.is_syn() {
+            let Some(syn) = lost.newer.filter(|syn| syn.is_answered_by(packet.acknowledgment())) else {
+                return Some(Verdict::Drop);
+            };
+            self.lost.remove(&tuple);
+            outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
+            let id = self.next_id();
+            self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
+            return None;
+        }
+        let goes_on = lost.segment(now, tap, packet);
+        Some(if goes_on { Verdict::PassEdited } else { Verdict::Drop })
+    }
+
+    /// Gives up a shifted connection whose state is lost: both its ends are reset as soon as either says something, and
+    /// nothing else of it passes.
+    pub fn doom(&mut self, now: Duration, tuple: ControlTuple) {
+        self.remove(&tuple);
+        self.lost.insert(tuple, Lost::new(now));
+    }
+
+    /// Connections that were given up and are not over, as far as is known.
+    pub fn doomed(&self) -> impl Iterator<Item = ControlTuple> {
+        self.lost.keys().copied()
+    }
+
     /// A SYN on its way to a server: a new session, unless there is one of this name.
     fn connection_begins(&mut self, now: Duration, tuple: ControlTuple, packet: &Packet<'_>) {
         if self.sessions.contains_key(&tuple) {
             return;
         }
-        if self.sessions.len() >= MAX_SESSIONS {
+        if self.sessions.len() >= self.most {
             self.counters.overflow += 1;
             return;
         }
-        let syn = Syn { initial: packet.sequence(), options: options::read_handshake(packet.options()) };
+        let syn = Syn::of(packet);
         let id = self.next_id();
         self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
     }
@@ -206,8 +289,9 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&tuple) else { return };
         let Some(syn) = session.gives_way(packet) else { return };
         outcome.changes.append(&mut session.owed);
-        session.dialogue.end(&mut self.ports, outcome);
+        session.dialogue.end(self.ports.act_for(tuple), outcome);
         outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
+        self.remove(&tuple);
         let id = self.next_id();
         self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
     }
@@ -224,7 +308,7 @@ impl Engine {
         let Some(tuple) = self.ports.expected_by(key) else { return Decision::of(Verdict::Pass) };
         let Some(session) = self.sessions.get_mut(&tuple) else { return Decision::of(Verdict::Drop) };
         let mut outcome = Outcome::default();
-        session.dialogue.consent(key, now, &mut self.ports, &mut outcome);
+        session.dialogue.consent(key, now, self.ports.act_for(tuple), &mut outcome);
         let verdict = if outcome.changes.is_empty() { Verdict::Drop } else { Verdict::Pass };
         self.counters.dropped += u64::from(verdict == Verdict::Drop);
         session.owed.append(&mut outcome.changes);
@@ -236,11 +320,29 @@ impl Engine {
     /// The client's view of a connection, as conntrack knows it; `None` if conntrack has no entry.
     pub fn learn(&mut self, tuple: ControlTuple, view: Option<ClientView>) {
         let Some(session) = self.sessions.get_mut(&tuple) else { return };
-        session.view = view;
-        if view.is_none() {
-            session.departed = Some(Departure::NotTracked);
-            session.unreported.push(Event::Departed(Departure::NotTracked));
+        let Some(found) = view else { return session.leave(Departure::NotTracked) };
+        let count = self.per_client.entry(found.client).or_default();
+        if *count >= MAX_SESSIONS_PER_CLIENT {
+            self.counters.overflow += 1;
+            return session.leave(Departure::TooManyOfClient);
         }
+        if session.view.replace(found).is_none() {
+            *count += 1;
+        }
+    }
+
+    /// Takes a session out.
+    fn remove(&mut self, tuple: &ControlTuple) -> Option<Session> {
+        let session = self.sessions.remove(tuple)?;
+        if let Some(client) = session.view.map(|view| view.client) {
+            if let Some(count) = self.per_client.get_mut(&client) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.per_client.remove(&client);
+                }
+            }
+        }
+        Some(session)
     }
 
     /// The kernel has acknowledged what the last decision for this session asked. Returns what has happened in
@@ -249,16 +351,25 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&tuple) else { return Vec::new() };
         session.owed.clear();
         session.refusals = 0;
-        let events = std::mem::take(&mut session.unreported);
-        for event in &events {
+        let mut events = std::mem::take(&mut session.unreported);
+        let told_before = session.told;
+        events.retain(|event| {
             match event {
                 Event::Opened(..) => self.counters.opened += 1,
-                Event::Refused { .. } => self.counters.refused += 1,
+                Event::Refused { .. } => {
+                    self.counters.refused += 1;
+                    session.told = session.told.saturating_add(1);
+                    return session.told <= MAX_TOLD;
+                }
                 _ => {}
             }
+            true
+        });
+        if session.told > MAX_TOLD && told_before <= MAX_TOLD {
+            events.push(Event::Muted);
         }
         if session.departed.is_some() && !session.is_shifted {
-            self.sessions.remove(&tuple);
+            self.remove(&tuple);
         }
         events
     }
@@ -270,7 +381,7 @@ impl Engine {
         session.refusals += 1;
         if session.refusals >= PATIENCE {
             session.refusals = 0;
-            session.give_up(&mut self.ports);
+            session.give_up(self.ports.act_for(tuple));
             self.postponed.append(&mut session.owed);
         }
     }
@@ -294,15 +405,21 @@ impl Engine {
             _ => true,
         });
         for tuple in gone {
-            if let Some(mut session) = self.sessions.remove(&tuple) {
+            if let Some(mut session) = self.remove(&tuple) {
                 let mut outcome = Outcome::default();
-                session.dialogue.end(&mut self.ports, &mut outcome);
+                session.dialogue.end(self.ports.act_for(tuple), &mut outcome);
                 changes.append(&mut session.owed);
                 changes.append(&mut outcome.changes);
                 changes.push(Change::Forget(tuple));
             }
         }
+        self.lost.retain(|tuple, lost| {
+            let has_expired = lost.has_expired(now);
+            changes.extend(has_expired.then_some(Change::Forget(*tuple)));
+            !has_expired
+        });
         changes.extend(self.sessions.values_mut().flat_map(|session| session.hold_on(now)));
+        give_back(&mut self.sessions);
         changes
     }
 
@@ -311,25 +428,34 @@ impl Engine {
         self.sessions.get(tuple).and_then(|session| postcard::to_stdvec(session).ok())
     }
 
-    /// Takes up a saved session after the daemon was away. Returns its name.
-    pub fn restore(&mut self, saved: &[u8]) -> Result<ControlTuple, RestoreError> {
+    /// Takes up a saved session after the daemon was away; `held` tells of which none of the packets can have passed
+    /// meanwhile. Returns its name.
+    pub fn restore(
+        &mut self,
+        saved: &[u8],
+        held: impl Fn(&ControlTuple) -> bool,
+    ) -> Result<ControlTuple, RestoreError> {
         let mut session: Session = postcard::from_bytes(saved)?;
         if !session.is_sound() {
             return Err(RestoreError::Contradictory);
         }
         if session.owed.contains(&Change::Shift(session.tuple)) {
             // The kernel did not agree to it, so the line may have passed as it was.
-            session.unshift(&mut self.ports);
+            session.unshift(self.ports.act_for(session.tuple));
         }
-        session.was_unattended();
+        session.was_unattended(held(&session.tuple));
         let (tuple, client) =
             (session.tuple, session.view.map_or(session.tuple.client.ip(), |view| view.client));
         for (pinhole, is_open, until) in session.dialogue.pinholes() {
-            // One that can't be reserved again is one that another session has: it is not this one's any more.
+            // One that can't be reserved again is one that another session has: it is not this one's any more. Of two
+            // that lead to the same place, the later one counts.
             let until = until.max(session.last_packet.saturating_add(pinhole.timeout));
+            if self.ports.until(pinhole.key).is_some_and(|other| other > until) {
+                continue;
+            }
             let request = Request { client, session: tuple, to: Some(pinhole.to), until };
             if self.ports.reserve(pinhole.key, request).is_ok() && is_open {
-                self.ports.open(pinhole.key);
+                self.ports.act_for(tuple).open(pinhole.key);
             }
         }
         for key in session.promised() {
@@ -339,20 +465,50 @@ impl Engine {
             self.ports.reserve(key, request).ok();
         }
         self.number_sessions_from(session.id);
+        self.remove(&tuple);
+        if session.view.is_some() {
+            *self.per_client.entry(client).or_default() += 1;
+        }
         self.sessions.insert(tuple, session);
         Ok(tuple)
     }
 
-    /// Drops a restored session whose connection is no more.
+    /// The rules that queue packets were away for a moment, as in a firewall reload: some may have passed unseen.
+    pub fn was_passed_by(&mut self) {
+        self.sessions.values_mut().for_each(Session::was_passed_by);
+    }
+
+    /// Whether it follows nothing.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.lost.is_empty()
+    }
+
+    /// Drops a restored session whose connection is no more, or is another engine's now.
     pub fn forget(&mut self, tuple: &ControlTuple) {
-        if let Some(mut session) = self.sessions.remove(tuple) {
-            session.dialogue.end(&mut self.ports, &mut Outcome::default());
+        self.lost.remove(tuple);
+        if let Some(mut session) = self.remove(tuple) {
+            session.dialogue.end(self.ports.act_for(*tuple), &mut Outcome::default());
         }
+    }
+
+    /// The keys of pinholes that may open at any moment, with what is left of their time: for the same.
+    pub fn expected_pinholes(&self, now: Duration) -> Vec<(PinholeKey, Duration)> {
+        let asked = |session: &Session| {
+            let asked = session.dialogue.pinholes().filter(|(_, is_open, _)| !is_open);
+            let expected = asked.filter_map(|(pinhole, ..)| {
+                Some((pinhole.key, self.ports.remaining(pinhole.key, &session.tuple, now)?))
+            });
+            expected.collect::<Vec<_>>()
+        };
+        self.sessions.values().filter(|session| session.is_taken()).flat_map(asked).collect()
     }
 
     /// The pinholes that are open now, with what is left of their time: to put them back after a flush.
     pub fn open_pinholes(&self, now: Duration) -> Vec<Pinhole> {
-        let all = self.sessions.values().flat_map(|session| session.dialogue.pinholes());
+        let all = self.sessions.values().flat_map(|session| {
+            let own = |key| self.ports.is_of(key, session.tuple);
+            session.dialogue.pinholes().filter(move |(pinhole, ..)| own(pinhole.key))
+        });
         all.filter(|&(_, is_open, until)| is_open && until > now)
             .map(|(pinhole, _, until)| Pinhole { timeout: until - now, ..pinhole })
             .collect()

@@ -6,7 +6,6 @@ use super::position::{Translate, distance};
 
 const END: u8 = 0;
 const NOP: u8 = 1;
-const WINDOW_SCALE: u8 = 3;
 const SACK: u8 = 5;
 const MD5: u8 = 19;
 const AO: u8 = 29;
@@ -38,8 +37,6 @@ fn walk(options: &mut [u8], mut visit: impl FnMut(u8, &mut [u8])) {
 /// What the options of a SYN or SYN-ACK say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handshake {
-    /// The sender's window scale (RFC 7323, section 2); at most 14.
-    pub window_scale: u8,
     /// Each segment is signed (RFC 2385, RFC 5925): nothing in the connection may be changed.
     pub signed: bool,
 }
@@ -47,12 +44,23 @@ pub struct Handshake {
 /// Reads the options of a SYN or SYN-ACK.
 pub fn read_handshake(options: &[u8]) -> Handshake {
     let mut found = Handshake::default();
-    walk(&mut options.to_vec(), |kind, option| match (kind, option) {
-        (WINDOW_SCALE, [_, _, scale]) => found.window_scale = (*scale).min(14),
-        (MD5 | AO, _) => found.signed = true,
-        _ => {}
-    });
+    walk(&mut options.to_vec(), |kind, _| found.signed |= matches!(kind, MD5 | AO));
     found
+}
+
+/// The end of all that a receiver has, in order or not (RFC 2018): its `acknowledgment`, or the end of its SACK blocks.
+pub fn sacked(options: &[u8], acknowledgment: u32) -> u32 {
+    let mut end = acknowledgment;
+    walk(&mut options.to_vec(), |kind, option| {
+        let (SACK, Some(blocks)) = (kind, option.get(2..)) else { return };
+        for block in blocks.chunks_exact(8) {
+            if let [.., r0, r1, r2, r3] = *block {
+                let right = u32::from_be_bytes([r0, r1, r2, r3]);
+                end = if distance(end, right) > 0 { right } else { end };
+            }
+        }
+    });
+    end
 }
 
 /// Overwrites with NOPs what would carry lengths or data past the translation: Multipath TCP (RFC 8684), whose
@@ -165,12 +173,12 @@ mod tests {
 
     #[test]
     fn a_handshake_keeps_what_is_harmless() {
-        let mss_and_scale = [2, 4, 5, 0xb4, NOP, WINDOW_SCALE, 3, 7];
+        let mss_and_scale = [2, 4, 5, 0xb4, NOP, 3, 3, 7];
         let mut options =
             [&mss_and_scale[..], &[MPTCP, 4, 0, 1, FAST_OPEN, 2, EXPERIMENT[1], 4, 0xf9, 0x89]].concat();
         assert!(scrub_handshake(&mut options));
         assert_eq!(options, [&mss_and_scale[..], &[NOP; 10]].concat());
-        assert_eq!(read_handshake(&options), Handshake { window_scale: 7, signed: false });
+        assert_eq!(read_handshake(&options), Handshake { signed: false });
         assert!(read_handshake(&[MD5, 18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).signed);
     }
 }

@@ -41,7 +41,6 @@ mod field {
     pub const SEQUENCE: usize = 4;
     pub const ACKNOWLEDGMENT: usize = 8;
     pub const FLAGS: usize = 13;
-    pub const WINDOW: usize = 14;
     pub const CHECKSUM: usize = 16;
     pub const URGENT: usize = 18;
     pub const OPTIONS: usize = 20;
@@ -132,11 +131,6 @@ impl<'a> Packet<'a> {
         (self.flags() & ACK != 0).then(|| self.u32_at(field::ACKNOWLEDGMENT))
     }
 
-    /// The window field, not scaled.
-    pub fn window(&self) -> u16 {
-        self.u16_at(field::WINDOW)
-    }
-
     /// The urgent pointer, if URG is set: an offset from the sequence number.
     pub fn urgent(&self) -> Option<u16> {
         (self.flags() & URG != 0).then(|| self.u16_at(field::URGENT))
@@ -193,6 +187,25 @@ impl<'a> Packet<'a> {
     pub fn clear_end_flags(&mut self) {
         let flags = self.flags() & !(FIN | PSH);
         self.put(field::FLAGS, &[flags]);
+    }
+
+    /// Makes it a reset with these numbers, and nothing else.
+    pub fn become_reset(&mut self, sequence: u32, acknowledgment: u32) {
+        self.become_bare(sequence, acknowledgment, RST | ACK);
+        self.set_payload(&[]);
+    }
+
+    /// Makes it an acknowledgment that carries one byte, which stands outside its receiver's window.
+    pub fn become_question(&mut self, sequence: u32, acknowledgment: u32) {
+        self.become_bare(sequence, acknowledgment, ACK);
+        self.set_payload(&[0]);
+    }
+
+    fn become_bare(&mut self, sequence: u32, acknowledgment: u32, flags: u8) {
+        self.set_sequence(sequence);
+        self.set_acknowledgment(acknowledgment);
+        self.put(field::FLAGS, &[flags]);
+        self.put(field::URGENT, &[0; 2]);
     }
 
     /// Puts another payload in place of the segment's own.
@@ -284,7 +297,6 @@ pub(crate) mod tests {
         let packet = Packet::parse(&mut bytes).unwrap();
         assert_eq!(packet.sequence(), 100);
         assert_eq!(packet.acknowledgment(), Some(200));
-        assert_eq!(packet.window(), 64240);
         assert_eq!(packet.urgent(), None);
         assert_eq!(packet.payload(), b"NOOP\r\n");
         assert_eq!(packet.source(), "10.0.0.2:40000".parse().unwrap());

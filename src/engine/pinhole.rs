@@ -50,6 +50,8 @@ pub enum Change {
     /// This connection's packets need translation from now on: queue all of them, and never let one pass
     /// without the daemon.
     Shift(ControlTuple),
+    /// They do not, after all.
+    Unshift(ControlTuple),
     /// Send a SYN that fits this key through the queue: its pinhole may open at any moment.
     Expect(PinholeKey, Duration),
     /// Open a pinhole; where the same key was expected, it no longer is. An older pinhole of the same key

@@ -46,6 +46,9 @@ pub enum Refusal {
     /// The line goes on behind the address, or the address began in a part that had already passed.
     #[error("the line is not well formed")]
     BadLine,
+    /// A 227 or 229 that may be part of a file's name.
+    #[error("it stands behind a bare LF, so that it may be text of the reply before it")]
+    BehindBareLf,
     /// RFC 2577, section 3.
     #[error("the port is below 1024")]
     PrivilegedPort,
@@ -70,6 +73,9 @@ pub enum Refusal {
     /// Commands and replies can no longer be matched.
     #[error("too many commands wait for their replies")]
     LostCount,
+    /// The port may be another session's by now.
+    #[error("the reply came too late (pinhole.timeout)")]
+    TooLate,
     /// nftables would not take the pinhole.
     #[error("nftables did not take the pinhole")]
     Firewall,

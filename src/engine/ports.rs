@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::control::ControlTuple;
+use super::give_back;
 use super::pinhole::PinholeKey;
 use super::policy::{MAX_PINHOLES_PER_CLIENT, Refusal};
 
@@ -52,12 +53,20 @@ pub struct Ports {
     /// When to look at a key again; in order, for every pinhole of a configuration lives equally long.
     due: VecDeque<(Duration, PinholeKey)>,
     random: u64,
+    /// The session that asks.
+    acting: Option<ControlTuple>,
 }
 
 impl Ports {
     /// `seed` makes the choice of ports hard to foresee.
     pub fn new(seed: u64) -> Self {
-        Self { taken: HashMap::new(), per_client: HashMap::new(), due: VecDeque::new(), random: seed }
+        Self {
+            taken: HashMap::new(),
+            per_client: HashMap::new(),
+            due: VecDeque::new(),
+            random: seed,
+            acting: None,
+        }
     }
 
     /// How many keys are reserved.
@@ -75,11 +84,12 @@ impl Ports {
         self.taken.contains_key(&key)
     }
 
-    /// Reserves exactly this key. One that already leads to the same place is taken over.
+    /// Reserves exactly this key. One that already leads to the same place is taken over, from another session, too:
+    /// one program listens there, and it has spoken last in this one. The other has no say in it any more.
     pub fn reserve(&mut self, key: PinholeKey, request: Request) -> Result<(), Refusal> {
         match self.taken.get(&key) {
             Some(taken) if taken.to.is_none() || taken.to != request.to => return Err(Refusal::NoPort),
-            Some(_) => self.release(key),
+            Some(_) => self.remove(key),
             None => {}
         }
         let count = self.per_client.entry(request.client).or_default();
@@ -125,6 +135,12 @@ impl Ports {
         super::position::sequence_of(z ^ (z >> 31))
     }
 
+    /// What is left of a key's time; `None` if it is over, or the key another session's by now.
+    pub fn remaining(&self, key: PinholeKey, session: &ControlTuple, now: Duration) -> Option<Duration> {
+        let taken = self.taken.get(&key).filter(|taken| taken.session == *session)?;
+        taken.until.checked_sub(now).filter(|left| !left.is_zero())
+    }
+
     /// Says where a key that was reserved ahead leads.
     pub fn lead_to(&mut self, key: PinholeKey, to: SocketAddr) {
         if let Some(taken) = self.taken.get_mut(&key) {
@@ -132,16 +148,43 @@ impl Ports {
         }
     }
 
+    /// What follows is done for this session.
+    pub fn act_for(&mut self, session: ControlTuple) -> &mut Self {
+        self.acting = Some(session);
+        self
+    }
+
+    /// Whether another session than the acting one has the key.
+    pub fn is_others(&self, key: PinholeKey) -> bool {
+        self.taken.get(&key).is_some_and(|taken| Some(taken.session) != self.acting)
+    }
+
+    /// Whether this session has the key.
+    pub fn is_of(&self, key: PinholeKey, session: ControlTuple) -> bool {
+        self.taken.get(&key).is_some_and(|taken| taken.session == session)
+    }
+
+    /// The acting session's reservation.
+    fn own(&mut self, key: PinholeKey) -> Option<&mut Reservation> {
+        let acting = self.acting;
+        self.taken.get_mut(&key).filter(|taken| Some(taken.session) == acting)
+    }
+
+    /// Until when a key is reserved, if it is.
+    pub fn until(&self, key: PinholeKey) -> Option<Duration> {
+        self.taken.get(&key).map(|taken| taken.until)
+    }
+
     /// The pinhole is open from now on.
     pub fn open(&mut self, key: PinholeKey) {
-        if let Some(taken) = self.taken.get_mut(&key) {
+        if let Some(taken) = self.own(key) {
             taken.is_open = true;
         }
     }
 
     /// The pinhole lives until then.
     pub fn extend(&mut self, key: PinholeKey, until: Duration) {
-        if let Some(taken) = self.taken.get_mut(&key) {
+        if let Some(taken) = self.own(key) {
             taken.until = until;
             self.look_again(until, key);
         }
@@ -160,7 +203,16 @@ impl Ports {
     }
 
     /// The elements of this key are removed with the changes that this packet brings: it can be handed out again.
-    pub fn release(&mut self, key: PinholeKey) {
+    /// Returns whether they are to be removed: not if another session has taken the key over.
+    pub fn release(&mut self, key: PinholeKey) -> bool {
+        let is_own = !self.is_others(key);
+        if is_own {
+            self.remove(key);
+        }
+        is_own
+    }
+
+    fn remove(&mut self, key: PinholeKey) {
         let Some(taken) = self.taken.remove(&key) else { return };
         if let Some(count) = self.per_client.get_mut(&taken.client) {
             *count -= 1;
@@ -177,14 +229,16 @@ impl Ports {
 
     /// Lets go of the keys whose elements have certainly gone.
     pub fn expire(&mut self, now: Duration) {
-        while let Some(&(due, key)) = self.due.front() {
-            if due > now {
-                return;
-            }
+        while let Some(&(_, key)) = self.due.front().filter(|(due, _)| *due <= now) {
             self.due.pop_front();
             if self.taken.get(&key).is_some_and(|taken| taken.until.saturating_add(GRACE) <= now) {
-                self.release(key);
+                self.remove(key);
             }
+        }
+        give_back(&mut self.taken);
+        give_back(&mut self.per_client);
+        if self.due.capacity() > 4 * self.due.len() + SLACK {
+            self.due.shrink_to(2 * self.due.len());
         }
     }
 }
@@ -226,7 +280,7 @@ mod tests {
         let mut ports = Ports::new(1);
         let key = ports.choose((S, X), &(2000..=2000), None, request("10.0.0.2:5000")).unwrap();
         assert!(ports.expected_by(key).is_some());
-        ports.open(key);
+        ports.act_for(request("10.0.0.2:5000").session).open(key);
         assert_eq!(ports.expected_by(key), None);
         ports.extend(key, Duration::from_secs(70));
         ports.expire(Duration::from_secs(60) + GRACE);
@@ -234,8 +288,49 @@ mod tests {
         ports.expire(Duration::from_secs(70) + GRACE);
         assert!(ports.is_empty() && ports.per_client.is_empty());
         let key = ports.choose((S, X), &(2000..=2000), None, request("10.0.0.2:5000")).unwrap();
-        ports.release(key);
+        assert!(ports.release(key));
         assert!(ports.is_empty() && ports.per_client.is_empty());
+    }
+
+    #[test]
+    fn who_has_lost_a_key_to_another_session_has_no_say_in_it() {
+        let mut ports = Ports::new(1);
+        let first = request("10.0.0.2:5000");
+        let second =
+            Request { session: ControlTuple { client: (X, 40_001).into(), ..first.session }, ..first };
+        let key = PinholeKey { source: S, destination: X, port: 5000 };
+        ports.reserve(key, first).unwrap();
+        ports.act_for(first.session).open(key);
+        ports.reserve(key, second).unwrap();
+        assert!(ports.is_others(key));
+        ports.open(key);
+        ports.extend(key, second.until * 2);
+        assert!(!ports.release(key));
+        assert_eq!((ports.expected_by(key), ports.until(key)), (Some(second.session), Some(second.until)));
+        assert!(ports.act_for(second.session).release(key) && ports.is_empty());
+    }
+
+    #[test]
+    fn what_was_released_long_ago_takes_no_room() {
+        let mut ports = Ports::new(1);
+        ports.act_for(request("10.0.0.2:1").session);
+        let kept: Vec<_> = (0..100)
+            .map(|port| {
+                ports.choose((S, X), &(2000..=4000), Some(2000 + port), request("10.0.0.2:1")).unwrap()
+            })
+            .collect();
+        for second in 0..100_000 {
+            let until = Duration::from_secs(60 + second / 1000);
+            let request = Request { until, ..request("10.0.0.3:5000") };
+            let key = ports.choose((S, X), &(1024..=65535), None, request).unwrap();
+            ports.release(key);
+            ports.extend(kept[usize::try_from(second % 100).unwrap()], until);
+        }
+        assert_eq!(ports.len(), 100);
+        assert!(ports.due.len() <= 2 * 100 + SLACK + 1, "{}", ports.due.len());
+        ports.expire(Duration::from_secs(1000));
+        assert!(ports.is_empty() && ports.due.is_empty() && ports.per_client.is_empty());
+        assert!(ports.taken.capacity() <= 1024 && ports.due.capacity() <= 2 * SLACK);
     }
 
     #[test]

@@ -47,8 +47,8 @@ impl Session {
         around: &mut Surroundings<'_>,
         outcome: &mut Outcome,
     ) -> Disposition {
-        self.last_packet = around.now;
         if self.to_client.is_none() {
+            self.last_packet = around.now;
             if self.departed.is_none() && !packet.payload().is_empty() {
                 self.depart(Departure::Unseen, outcome);
             }
@@ -56,11 +56,18 @@ impl Session {
         }
         let Some((stream, _)) = self.streams(tap) else { return Disposition::Pass };
         let position = unwrap(packet.sequence(), stream.next);
-        let place = stream.place(position, packet.payload().len() as u64);
+        let found = stream.place(position, packet.payload().len() as u64);
+        // A reset is judged by its place alone, and what it carries is not read (RFC 9293, section 3.10.7.4).
+        let is_read = !packet.is_reset() && self.has_credible_acknowledgment(tap, packet);
+        let place = if is_read { found } else { Place::Outside };
+        if found != Place::Outside {
+            self.last_packet = around.now;
+        }
         let acknowledged = self.acknowledgment(tap, packet, place, around, outcome);
         let disposition = self.payload(tap, packet, (position, place), around, outcome);
+        self.unwatch(outcome);
         if packet.is_reset() {
-            self.reset(tap, position, place, around, outcome);
+            self.reset(tap, position, found, around, outcome);
         }
         if let Some(why) = outcome.departure.take() {
             self.dialogue.end(around.ports, outcome);
@@ -79,6 +86,35 @@ impl Session {
             Tap::ToServer => (&mut self.to_server, to_client),
             Tap::ToClient => (to_client, &mut self.to_server),
         })
+    }
+
+    /// Whether the receiver would look at what a segment carries: it acknowledges, and something that can be true
+    /// (RFC 9293, section 3.10.7.4; RFC 5961, section 5.2). Somebody off path would have to guess that number, too.
+    fn has_credible_acknowledgment(&mut self, tap: Tap, packet: &Packet<'_>) -> bool {
+        let Some((_, stream)) = self.streams(tap) else { return false };
+        packet
+            .acknowledgment()
+            .is_some_and(|number| stream.may_be_acknowledged(unwrap(number, stream.sent())))
+    }
+
+    /// A segment that may have passed before, or follows what has: it waits, and its receiver is asked.
+    fn ask(
+        &mut self,
+        tap: Tap,
+        packet: &mut Packet<'_>,
+        now: Duration,
+        outcome: &mut Outcome,
+    ) -> Disposition {
+        self.watch(outcome);
+        let Some((stream, _)) = self.streams(tap) else { return Disposition::Pass };
+        if !stream.asks(now) {
+            return Disposition::Drop;
+        }
+        packet.set_sequence(sequence_of(stream.below_what_the_receiver_has()));
+        packet.set_payload(&[]);
+        packet.set_urgent(None);
+        packet.clear_end_flags();
+        Disposition::Edited
     }
 
     /// A segment with bytes before it missing: dropped, unless they passed unseen.
@@ -123,7 +159,7 @@ impl Session {
         // What the receiver acknowledges without our having seen it passed while nobody looked. If edits wait for
         // their acknowledgment, they were made in what had passed already: they were in vain.
         if place != Place::Outside
-            && stream.acknowledge(receivers, packet.window())
+            && stream.acknowledge(receivers, around.now)
             && stream.edits.can_be_undone()
             && inspected
         {
@@ -132,6 +168,12 @@ impl Session {
             }
             stream.resume_at(receivers);
             self.lost_lines(around, outcome);
+        }
+        if let Some((_, stream)) = self.streams(tap).filter(|_| place != Place::Outside && inspected) {
+            let beyond = options::sacked(packet.options(), number);
+            if stream.answered(unwrap(beyond, receivers)) {
+                self.lost_lines(around, outcome);
+            }
         }
         let Some((_, stream)) = self.streams(tap).filter(|_| !is_unshifted) else { return false };
         if !stream.edits.is_untouched() {
@@ -156,6 +198,10 @@ impl Session {
         let data = packet.payload();
         let mut taken = data.len();
         let carries_any = !data.is_empty() || packet.is_fin();
+        let is_unclear = self.streams(tap).is_some_and(|(stream, _)| stream.is_unclear()) && inspected;
+        if is_unclear && (place == Place::Next && may_edit || place == Place::Ahead && carries_any) {
+            return self.ask(tap, packet, around.now, outcome);
+        }
         if place == Place::Ahead && carries_any && inspected {
             match self.adopt(tap, position, data.len() as u64, around, outcome) {
                 Some(found) => place = found,
@@ -167,12 +213,24 @@ impl Session {
             Place::Ahead | Place::Next if !inspected => {
                 stream.next = stream.next.max(position + data.len() as u64);
             }
-            Place::Old if inspected && !stream.agrees(position, data, loose) => return Disposition::Drop,
+            // The receiver's idea of its window may be another: what is not read must not reach it.
+            Place::Outside
+                if inspected && !packet.is_reset() && position + data.len() as u64 > stream.next =>
+            {
+                return Disposition::Drop;
+            }
+            Place::Old | Place::Outside if inspected && !stream.agrees(position, data, loose) => {
+                return Disposition::Drop;
+            }
             Place::Next => {
                 let seen = usize::try_from(stream.next - position).unwrap_or(data.len()).min(data.len());
                 let (old, new) = data.split_at(seen);
-                if !stream.agrees(position, old, false) || stream.goes_on() && may_edit {
+                if !stream.agrees(position, old, false) {
                     return Disposition::Drop;
+                }
+                stream.goes_on();
+                if let Some(last) = old.last().filter(|_| stream.line.may_begin()) {
+                    stream.line.begins(*last == b'\n');
                 }
                 taken = seen + self.read(tap, new, around, outcome);
                 if taken == 0 {

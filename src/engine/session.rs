@@ -40,14 +40,18 @@ pub enum Disposition {
 const LINGER: Duration = Duration::from_secs(30);
 
 /// How long a connection may be silent before it is given up: conntrack's own time-out for established ones.
-const IDLE: Duration = Duration::from_secs(5 * 24 * 3600);
+pub(super) const IDLE: Duration = Duration::from_secs(5 * 24 * 3600);
 
 /// How long a connection may be silent of which one end has closed its side: conntrack's own time-out
 /// (`nf_conntrack_tcp_timeout_fin_wait`).
-const HALF_CLOSED: Duration = Duration::from_secs(120);
+pub(super) const HALF_CLOSED: Duration = Duration::from_secs(120);
 
 /// How often the kernel's elements of a connection are set anew; they live for five days.
 const HOLD: Duration = Duration::from_secs(24 * 3600);
+
+/// How long it may take until the server answers the SYN; each repetition of the SYN starts it anew. Short, because
+/// anybody inside can send SYNs to nowhere. The set `control_new` has the same.
+const UNANSWERED: Duration = Duration::from_secs(10);
 
 /// How long it may take until the server greets.
 const UNGREETED: Duration = Duration::from_secs(120);
@@ -62,8 +66,13 @@ pub struct Syn {
 }
 
 impl Syn {
+    /// What this packet says.
+    pub(super) fn of(packet: &Packet<'_>) -> Self {
+        Self { initial: packet.sequence(), options: options::read_handshake(packet.options()) }
+    }
+
     /// Whether a SYN-ACK with this acknowledgment number answers it.
-    fn is_answered_by(self, acknowledgment: Option<u32>) -> bool {
+    pub(super) fn is_answered_by(self, acknowledgment: Option<u32>) -> bool {
         acknowledgment == Some(self.initial.wrapping_add(1))
     }
 }
@@ -79,6 +88,8 @@ pub struct Session {
     pub view: Option<ClientView>,
     /// Packets have been edited: all that follow need translation.
     pub is_shifted: bool,
+    /// Nothing may pass unseen until it is clear what did while the daemon was away: for the kernel it is shifted.
+    is_watched: bool,
     /// Why it left inspection, if it did.
     pub departed: Option<Departure>,
     /// Changes that the kernel has not acknowledged yet.
@@ -88,6 +99,9 @@ pub struct Session {
     /// What has happened since the log was last told.
     #[serde(skip)]
     pub unreported: Vec<Event>,
+    /// How many refusals the log was told of.
+    #[serde(skip)]
+    pub(super) told: u32,
     /// How it began.
     syn: Syn,
     /// A later SYN of the same tuple. It begins a new connection once the server answers it: until then it may be
@@ -114,10 +128,12 @@ impl Session {
             tuple,
             view: None,
             is_shifted: false,
+            is_watched: false,
             departed: None,
             owed: Vec::new(),
             refusals: 0,
             unreported: Vec::new(),
+            told: 0,
             syn,
             newer: None,
             to_server: Stream::new(syn.initial),
@@ -142,6 +158,7 @@ impl Session {
             (true, _) => LINGER,
             (false, true) if is_half_closed => HALF_CLOSED,
             (false, true) => IDLE,
+            (false, false) if self.to_client.is_none() => UNANSWERED,
             (false, false) => UNGREETED,
         };
         now.saturating_sub(self.last_packet) > patience
@@ -157,14 +174,49 @@ impl Session {
         self.is_shifted && !self.is_over
     }
 
-    /// The daemon was away: what follows may lie ahead of what was seen, unless nothing could pass.
-    pub fn was_unattended(&mut self) {
-        if self.is_shifted {
+    /// The daemon's rules were away for a moment, so that packets may have passed unseen.
+    pub fn was_passed_by(&mut self) {
+        self.to_server.was_passed_by();
+        if let Some(to_client) = &mut self.to_client {
+            to_client.was_passed_by();
+        }
+    }
+
+    /// Whether no packet of it may pass unseen, for it is not clear yet what did while the daemon was away.
+    pub fn is_watched(&self) -> bool {
+        self.is_watched
+    }
+
+    /// The daemon was away: what follows may lie ahead of what was seen, unless nothing could pass, because the kernel
+    /// has `held` it back.
+    pub fn was_unattended(&mut self, held: bool) {
+        self.was_passed_by();
+        if self.is_shifted || self.is_watched && held {
             return;
         }
-        self.to_server.was_unattended = true;
+        self.to_server.was_unattended();
         if let Some(to_client) = &mut self.to_client {
-            to_client.was_unattended = true;
+            to_client.was_unattended();
+        }
+    }
+
+    /// What goes on from where a stream stands waits for its receiver's answer: nothing may pass it by meanwhile, and
+    /// the answer must come by here.
+    pub(super) fn watch(&mut self, outcome: &mut Outcome) {
+        if !self.is_shifted && !self.is_watched {
+            self.is_watched = true;
+            outcome.changes.push(Change::Shift(self.tuple));
+        }
+    }
+
+    /// Lets packets pass again that need no translation, once no answer is awaited.
+    pub(super) fn unwatch(&mut self, outcome: &mut Outcome) {
+        let mut streams = [Some(&self.to_server), self.to_client.as_ref()].into_iter().flatten();
+        if self.is_watched && !streams.any(Stream::is_watched) {
+            self.is_watched = false;
+            if !self.is_shifted {
+                outcome.changes.push(Change::Unshift(self.tuple));
+            }
         }
     }
 
@@ -175,11 +227,20 @@ impl Session {
 
     /// A SYN to the server, or the SYN-ACK that answers it: reads its options and takes away those that can't
     /// be translated.
-    pub fn handshake(&mut self, tap: Tap, packet: &mut Packet<'_>, outcome: &mut Outcome) -> Disposition {
+    pub fn handshake(
+        &mut self,
+        tap: Tap,
+        packet: &mut Packet<'_>,
+        now: Duration,
+        outcome: &mut Outcome,
+    ) -> Disposition {
         let options = options::read_handshake(packet.options());
         match tap {
             Tap::ToServer => {
                 let syn = Syn { initial: packet.sequence(), options };
+                if self.to_client.is_none() {
+                    self.last_packet = now;
+                }
                 if syn.initial == self.syn.initial {
                     self.syn = syn;
                 } else {
@@ -187,6 +248,7 @@ impl Session {
                 }
             }
             Tap::ToClient if self.syn.is_answered_by(packet.acknowledgment()) => {
+                self.last_packet = now;
                 self.answered(packet.sequence(), options, outcome);
             }
             Tap::ToClient => {}
@@ -203,10 +265,7 @@ impl Session {
         if !self.to_server.is_fresh() || self.to_client.as_ref().is_some_and(|stream| !stream.is_fresh()) {
             return;
         }
-        let mut to_client = Stream::new(initial);
-        to_client.set_scale(self.syn.options.window_scale);
-        self.to_client = Some(to_client);
-        self.to_server.set_scale(options.window_scale);
+        self.to_client = Some(Stream::new(initial));
         if (self.syn.options.signed || options.signed) && self.departed.is_none() {
             self.depart(Departure::Signed, outcome);
         }
@@ -218,6 +277,8 @@ impl Session {
         let mut given_up = Vec::new();
         if self.owed.contains(&Change::Shift(self.tuple)) {
             given_up = self.unshift(ports);
+            self.to_server.goes_on();
+            self.to_client.iter_mut().for_each(Stream::goes_on);
         }
         self.owed.retain(|change| match change {
             Change::Open(pinhole) => {
@@ -225,7 +286,7 @@ impl Session {
                 false
             }
             Change::Expect(..) | Change::Renew(_) | Change::Shift(_) => false,
-            Change::Track(_) | Change::Close(_) | Change::Forget(_) => true,
+            Change::Track(_) | Change::Unshift(_) | Change::Close(_) | Change::Forget(_) => true,
         });
         for pinhole in &given_up {
             self.dialogue.abandon(pinhole, ports);
@@ -243,6 +304,7 @@ impl Session {
     /// translated: nothing that was edited has gone out. Returns the pinholes whose commands go out as they are.
     pub fn unshift(&mut self, ports: &mut Ports) -> Vec<Pinhole> {
         self.is_shifted = false;
+        self.is_watched = false;
         for stream in [Some(&mut self.to_server), self.to_client.as_mut()].into_iter().flatten() {
             if let Some(promise) = stream.undo_edits() {
                 ports.release(promise.key);
@@ -278,6 +340,12 @@ impl Session {
         }
         let track = is_due.then_some(Change::Track(self.tuple));
         track.into_iter().chain((is_due && self.is_shifted).then_some(Change::Shift(self.tuple)))
+    }
+
+    /// The connection leaves inspection before it is read at all.
+    pub fn leave(&mut self, why: Departure) {
+        self.departed = Some(why);
+        self.unreported.push(Event::Departed(why));
     }
 
     /// The connection leaves inspection.

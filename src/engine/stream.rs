@@ -1,6 +1,8 @@
 //! One direction of a control connection: what its sender has sent, what its receiver has acknowledged, and what
 //! was edited in between. Positions are the sender's unless they are called the receiver's.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::edits::Edits;
@@ -14,8 +16,35 @@ use super::position::{self, Translate};
 /// network may double it.
 const PROOF_OF_GAP: u8 = 4;
 
+/// How far from what is known a segment or an acknowledgment may lie, in bytes. Control connections have less under way.
+/// It is not learnt from the windows that are offered: in a forged packet that is near enough, any window can stand.
+const WINDOW: u64 = u16::MAX as u64;
+
 /// How far ahead a segment may lie after the daemon was away.
 const AFTER_ABSENCE: u64 = 1 << 30;
+
+/// How long after the first packet that came by after a gap an acknowledgment proves that nothing is missing: what the
+/// receiver sent before it had what passed in the gap has arrived by then.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// How long after its first segment the receiver is asked what it has. What passed before that segment has come there
+/// by then, late as it may be, and acknowledgments of before have come here.
+const BEFORE_ASKING: Duration = Duration::from_millis(150);
+
+/// What is known of the time when nobody looked, in one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Absence {
+    /// Nothing passed unseen.
+    #[default]
+    Over,
+    /// Nothing has come since: what comes may have passed before, or lie far ahead.
+    Unknown,
+    /// The first segment since came then (time since boot). What goes on from where the stream stands waits until the
+    /// receiver has been `asked`, and has answered.
+    Waiting { since: Duration, asked: bool },
+    /// It has: what goes on from where the stream stands may pass. Until it comes, nothing else may pass unseen.
+    Answered,
+}
 
 /// Where a segment lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,10 +68,6 @@ pub struct Stream {
     pub next: u64,
     /// The first position that the receiver has not acknowledged.
     acknowledged: u64,
-    /// The largest window that the receiver has offered, in bytes.
-    window: u64,
-    /// The receiver's window scale.
-    scale: u8,
     /// What was changed.
     pub edits: Edits,
     /// The line that has not come to its end.
@@ -52,8 +77,15 @@ pub struct Stream {
     pub history: History,
     /// FIN was seen.
     pub finished: bool,
-    /// The daemon was away, and nothing has come since: what comes may have passed before, or lie far ahead.
-    pub was_unattended: bool,
+    /// Whether the daemon was away, and how far that has been cleared up.
+    absence: Absence,
+    /// Packets may have passed unseen. Otherwise an end that acknowledges what never came by, or sends behind what never
+    /// came by, lies, to have bytes passed over that it does not want to be read.
+    #[serde(skip)]
+    may_lack: bool,
+    /// When the first acknowledgment since then came (time since boot).
+    #[serde(skip)]
+    lacking_since: Option<Duration>,
     /// Where the last segment that lay ahead lies, and how often it has come in a row.
     ahead: Option<(u64, u8)>,
 }
@@ -62,17 +94,12 @@ impl Stream {
     /// A stream whose sender starts with this initial sequence number; SYN takes one.
     pub fn new(initial: u32) -> Self {
         let first = position::first(initial) + 1;
-        Self { first, next: first, acknowledged: first, window: u64::from(u16::MAX), ..Self::default() }
+        Self { first, next: first, acknowledged: first, ..Self::default() }
     }
 
     /// Whether nothing has come yet.
     pub fn is_fresh(&self) -> bool {
         self.next == self.first
-    }
-
-    /// The receiver's window scale, from its SYN.
-    pub fn set_scale(&mut self, scale: u8) {
-        self.scale = scale;
     }
 
     /// Whether one that comes from a file holds together, so that counting with its positions can't overflow.
@@ -82,8 +109,6 @@ impl Stream {
         self.first >= position::first(0)
             && positions.is_sorted()
             && self.next < HIGHEST
-            && self.scale <= 14
-            && self.window <= u64::from(u16::MAX) << 14
             && self.edits.is_sound(self.first, self.next)
             && self.line.is_sound(HIGHEST)
     }
@@ -91,8 +116,8 @@ impl Stream {
     /// Where a segment of `length` bytes at `position` lies.
     pub fn place(&self, position: u64, length: u64) -> Place {
         let end = position + length;
-        let reach = if self.was_unattended { self.window.max(AFTER_ABSENCE) } else { self.window };
-        if position > self.next + reach || end + self.window < self.next {
+        let reach = if self.is_unclear() { AFTER_ABSENCE } else { WINDOW };
+        if position > self.next + reach || end + WINDOW < self.next {
             Place::Outside
         } else if position > self.next {
             Place::Ahead
@@ -103,21 +128,32 @@ impl Stream {
         }
     }
 
+    /// Packets may have passed unseen: the daemon was away, or its rules were.
+    pub fn was_passed_by(&mut self) {
+        self.may_lack = true;
+        self.lacking_since = None;
+    }
+
+    /// Whether the receiver would take a segment with this acknowledgment number of the other direction (RFC 5961,
+    /// section 5.2). Bare acknowledgments may not have come by, so the newest one known can be old.
+    pub fn may_be_acknowledged(&self, receivers: u64) -> bool {
+        let ahead = if self.is_unclear() { AFTER_ABSENCE } else { WINDOW };
+        receivers <= self.sent() + ahead && receivers + WINDOW >= self.edits.forward(self.acknowledged)
+    }
+
     /// The receiver's position behind the last byte that went out.
     pub fn sent(&self) -> u64 {
         self.edits.forward(self.next)
     }
 
-    /// Takes an acknowledgment of the receiver, and the window beside it. Returns whether it names bytes that
+    /// Takes an acknowledgment of the receiver. Returns whether it names bytes that
     /// never came by here, though they may have been sent.
-    pub fn acknowledge(&mut self, receivers: u64, window: u16) -> bool {
-        let limit = if self.was_unattended { AFTER_ABSENCE } else { self.window };
-        let limit = limit.max(u64::from(u16::MAX));
+    pub fn acknowledge(&mut self, receivers: u64, now: Duration) -> bool {
         let unseen = receivers > self.sent();
-        if receivers > self.sent() + limit {
+        if !self.may_be_acknowledged(receivers) || unseen && !self.may_lack {
             return false;
         }
-        self.window = self.window.max(u64::from(window) << self.scale);
+        self.settle(receivers, now);
         if !unseen {
             let position = self.edits.backward(receivers);
             self.acknowledged = self.acknowledged.max(position);
@@ -128,6 +164,18 @@ impl Stream {
         unseen
     }
 
+    /// Nothing is missing any more, once the receiver has acknowledged what came by since the gap, and nothing else.
+    fn settle(&mut self, receivers: u64, now: Duration) {
+        if !self.may_lack {
+            return;
+        }
+        let since = *self.lacking_since.get_or_insert(now);
+        let is_news = self.edits.backward(receivers) > self.acknowledged;
+        if receivers == self.sent() && is_news && now.saturating_sub(since) > SETTLED {
+            self.may_lack = false;
+        }
+    }
+
     /// A segment at `position` lies ahead. Returns whether it has come so often that what lies before it must
     /// have passed unseen: while the daemon was away, or between a flush of the firewall and its repair.
     pub fn misses_nothing_before(&mut self, position: u64) -> bool {
@@ -136,16 +184,60 @@ impl Stream {
             _ => 1,
         };
         self.ahead = Some((position, count));
-        count >= PROOF_OF_GAP && self.edits.is_untouched()
+        self.may_lack && count >= PROOF_OF_GAP && self.edits.is_untouched()
     }
 
-    /// Something comes that goes on where the stream stands. Returns whether it may be a retransmission of what
-    /// passed while the daemon was away: that must not be edited. If it comes once more, its sender has waited for
-    /// an acknowledgment in vain; only one that was lost on its way from here can have been given, or one out of
-    /// order. Then the line is damaged: nobody but the receiver knows what it has.
-    pub fn goes_on(&mut self) -> bool {
+    /// The daemon was away, and what came meanwhile passed as it was.
+    pub fn was_unattended(&mut self) {
+        self.absence = Absence::Unknown;
+    }
+
+    /// Whether something may have passed unseen while the daemon was away.
+    pub fn is_unclear(&self) -> bool {
+        matches!(self.absence, Absence::Unknown | Absence::Waiting { .. })
+    }
+
+    /// Whether nothing may pass unseen: the receiver's answer is awaited, or what may pass since then.
+    pub fn is_watched(&self) -> bool {
+        matches!(self.absence, Absence::Waiting { .. } | Absence::Answered)
+    }
+
+    /// Something comes that goes on where the stream stands, or ahead of it, and may have passed before: an edit would
+    /// change what its receiver has already. It waits. Returns whether the receiver is to be asked in its place: by an
+    /// empty segment below what it has, which is answered with what it has (RFC 9293, section 3.10.7.4).
+    pub fn asks(&mut self, now: Duration) -> bool {
+        let since = match self.absence {
+            Absence::Waiting { since, .. } => since,
+            Absence::Over | Absence::Unknown | Absence::Answered => now,
+        };
+        let asked = now.saturating_sub(since) >= BEFORE_ASKING;
+        self.absence = Absence::Waiting { since, asked };
+        asked
+    }
+
+    /// The receiver has everything before `has`, with gaps perhaps, and nothing behind, if this answers what it was
+    /// [asked](Self::asks). Returns whether some of it passed unseen.
+    pub fn answered(&mut self, has: u64) -> bool {
+        if !matches!(self.absence, Absence::Waiting { asked: true, .. }) {
+            return false;
+        }
+        let passed = has > self.next;
+        if passed {
+            self.resume_at(has);
+        }
+        self.absence = Absence::Answered;
+        passed
+    }
+
+    /// The position, in both spaces as long as nothing was edited, of a byte that the receiver certainly has.
+    pub fn below_what_the_receiver_has(&self) -> u64 {
+        self.acknowledged - 1
+    }
+
+    /// Something comes that goes on where the stream stands, and can't be hurt by having passed before.
+    pub fn goes_on(&mut self) {
         self.ahead = None;
-        std::mem::replace(&mut self.was_unattended, false)
+        self.absence = Absence::Over;
     }
 
     /// Takes all edits back. Returns the promise that a cut line was waiting with.
@@ -157,9 +249,8 @@ impl Stream {
     /// Goes on at `position`: what lies before it passed unseen.
     pub fn resume_at(&mut self, position: u64) {
         self.next = self.next.max(position);
-        self.was_unattended = false;
         self.ahead = None;
-        self.line.behead();
+        self.line.behead(self.is_unclear());
     }
 
     /// Whether these bytes, all or partly seen before, may pass: they say what they said before, or nobody reads
@@ -188,6 +279,8 @@ impl Translate for Stream {
 mod tests {
     use super::*;
 
+    const NOW: Duration = Duration::from_secs(1000);
+
     fn stream() -> Stream {
         let mut stream = Stream::new(999);
         stream.next += 100;
@@ -211,17 +304,43 @@ mod tests {
     fn acknowledgments_of_what_was_not_seen_are_noticed() {
         let mut stream = stream();
         let next = stream.next;
-        assert!(!stream.acknowledge(next, 100));
+        assert!(!stream.acknowledge(next, NOW));
         assert_eq!(stream.acknowledged, next);
-        assert!(stream.acknowledge(next + 1000, 100));
+        assert!(!stream.acknowledge(next + 1000, NOW), "nothing can be missing: a lie");
+        stream.was_passed_by();
+        assert!(stream.acknowledge(next + 1000, NOW));
         assert_eq!(stream.acknowledged, next, "nothing is learnt from it yet");
-        assert!(!stream.acknowledge(next + 1_000_000, 100), "too far off to be true");
+        assert!(!stream.acknowledge(next + 1_000_000, NOW), "too far off to be true");
+    }
+
+    #[test]
+    fn after_a_gap_an_acknowledgment_of_news_proves_that_nothing_is_missing() {
+        let mut stream = stream();
+        stream.was_passed_by();
+        assert!(!stream.acknowledge(stream.next, NOW), "it may be older than what passed");
+        assert!(stream.acknowledge(stream.next + 1, NOW + SETTLED));
+        assert!(!stream.acknowledge(stream.next, NOW + SETTLED * 2), "no news");
+        assert!(stream.acknowledge(stream.next + 1, NOW + SETTLED * 2));
+        stream.next += 10;
+        assert!(!stream.acknowledge(stream.next, NOW + SETTLED * 2));
+        assert!(!stream.acknowledge(stream.next + 1, NOW + SETTLED * 2));
+    }
+
+    #[test]
+    fn an_acknowledgment_must_be_near_what_was_sent() {
+        let stream = stream();
+        assert!(stream.may_be_acknowledged(stream.next) && stream.may_be_acknowledged(stream.first));
+        assert!(stream.may_be_acknowledged(stream.next + 60_000));
+        assert!(!stream.may_be_acknowledged(stream.next + 70_000));
+        assert!(!stream.may_be_acknowledged(stream.first - 70_000));
     }
 
     #[test]
     fn a_gap_is_proven_by_the_segment_behind_it_that_comes_again_and_again() {
         let mut stream = stream();
         let next = stream.next;
+        assert!((0..10).all(|_| !stream.misses_nothing_before(next + 20)), "nothing can be missing: a lie");
+        stream.was_passed_by();
         for round in 1..=PROOF_OF_GAP {
             for position in [next + 10, next + 20, next + 30] {
                 assert!(!stream.misses_nothing_before(position), "a flight that lost its head, {round}");
@@ -240,7 +359,7 @@ mod tests {
         assert!(!stream.agrees(next - 1, b"\0", false));
         assert!(stream.agrees(next - 1, b"\0", true));
         assert!(!stream.agrees(next - 2, b"\0", true));
-        stream.acknowledge(next, 100);
+        stream.acknowledge(next, NOW);
         assert!(stream.agrees(next - 1, b"\0", false));
     }
 }

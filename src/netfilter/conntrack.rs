@@ -40,6 +40,17 @@ struct Entry {
     state: Option<u8>,
 }
 
+/// What conntrack says of a control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is there.
+    Live,
+    /// Both ends have closed it, or one has reset it.
+    Ended,
+    /// It is not there: over for long, or the table has been flushed.
+    Unknown,
+}
+
 /// A socket to ask conntrack on (ctnetlink).
 pub struct ConnTrack {
     connection: Connection,
@@ -57,9 +68,13 @@ impl ConnTrack {
         Ok(self.entry(tuple)?.map(|entry| entry.view))
     }
 
-    /// Whether a control connection is still there and neither closed nor reset.
-    pub fn is_live(&mut self, tuple: &ControlTuple) -> io::Result<bool> {
-        Ok(self.entry(tuple)?.is_some_and(|entry| entry.state.is_none_or(|state| !ENDED.contains(&state))))
+    /// What has become of a control connection. That conntrack does not answer is no proof of anything.
+    pub fn fate(&mut self, tuple: &ControlTuple) -> Fate {
+        match self.entry(tuple) {
+            Ok(Some(entry)) if entry.state.is_some_and(|state| ENDED.contains(&state)) => Fate::Ended,
+            Ok(Some(_)) | Err(_) => Fate::Live,
+            Ok(None) => Fate::Unknown,
+        }
     }
 
     /// Asks by the reply tuple, which is the server-facing one read from server to client.

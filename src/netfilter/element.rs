@@ -11,10 +11,10 @@ use std::time::Duration;
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::{Pinhole, PinholeKey};
 
-use super::netlink::{Nest, Request, nft, subsystem};
+use super::netlink::{Attributes, DUMP, Message, Nest, Request, nft, subsystem};
 use super::sys::{ElementMessage, Verb};
 
-/// The table that all of this is in.
+/// The table that all of this is in but [`Set::Held`] and [`Set::Watched`].
 pub const TABLE: &CStr = c"ftpalg";
 
 /// `NFPROTO_INET`, the family of that table.
@@ -35,7 +35,7 @@ pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 /// How much longer than its pinhole the maps' elements live, so that a SYN that was let in finds them to the end.
 const MAP_MARGIN: Duration = Duration::from_secs(10);
 
-/// The sets and maps of nft-rules/ftpalg.nft that the daemon fills. Each exists for IPv4 and for IPv6.
+/// The sets and maps of nft-rules/ftpalg.nft and hold.nft that the daemon changes. Each exists for IPv4 and for IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Set {
     ControlNew,
@@ -46,6 +46,10 @@ pub enum Set {
     Mark,
     Dnat,
     Snat,
+    /// In the table that outlives a flush, which has two names.
+    Held,
+    /// In the same.
+    Watched,
 }
 
 impl Set {
@@ -67,6 +71,8 @@ impl Set {
             Set::Mark => [c"mark4", c"mark6"],
             Set::Dnat => [c"dnat4", c"dnat6"],
             Set::Snat => [c"snat4", c"snat6"],
+            Set::Held => [c"held4", c"held6"],
+            Set::Watched => [c"watched4", c"watched6"],
         }
     }
 
@@ -199,12 +205,36 @@ impl Element {
 
     /// The request for it; ENOENT if it is not there.
     pub fn question(&self) -> Request {
+        self.question_in(&TABLE.to_string_lossy())
+    }
+
+    /// The same, in another table.
+    pub fn question_in(&self, table: &str) -> Request {
         let key = Nest::default().attribute(DATA_VALUE, &self.key.bytes());
         let element = Nest::default().nest(ELEM_KEY, &key);
         Request::new(subsystem::NFTABLES, nft::GETSETELEM, INET, 0)
-            .string(ELEM_LIST_TABLE, &TABLE.to_string_lossy())
+            .string(ELEM_LIST_TABLE, table)
             .string(ELEM_LIST_SET, &self.set.name(self.family).to_string_lossy())
             .nest(ELEM_LIST_ELEMENTS, &Nest::default().nest(LIST_ELEM, &element))
+    }
+
+    /// The request for all elements of the sets that hold control connections, by the names of table and set.
+    pub fn all(table: &str, set: &str) -> Request {
+        Request::new(subsystem::NFTABLES, nft::GETSETELEM, INET, DUMP)
+            .string(ELEM_LIST_TABLE, table)
+            .string(ELEM_LIST_SET, set)
+    }
+
+    /// The control connections in one message of the answer to [`Element::all`].
+    pub fn control_tuples(message: Message<'_>) -> Vec<ControlTuple> {
+        if !message.is(subsystem::NFTABLES, nft::NEWSETELEM) {
+            return Vec::new();
+        }
+        let list = message.attributes().nest(ELEM_LIST_ELEMENTS).into_iter().flatten();
+        let keys = list.filter_map(|(_, element)| {
+            Attributes::inside(element).nest(ELEM_KEY)?.value(DATA_VALUE).and_then(control_tuple)
+        });
+        keys.collect()
     }
 
     /// The `add element` command of the nft language.
@@ -213,6 +243,12 @@ impl Element {
         let (seconds, millis) = (self.timeout.as_secs(), self.timeout.subsec_millis());
         let data = self.data.map_or(String::new(), |data| format!(" : {data}"));
         format!("add element inet ftpalg {set} {{ {} timeout {seconds}s{millis}ms{data} }}\n", self.key)
+    }
+
+    /// The `delete element` command, in another table.
+    pub fn deletion_in(&self, table: &str) -> String {
+        let set = self.set.name(self.family).to_string_lossy();
+        format!("delete element inet {table} {set} {{ {} }}\n", self.key)
     }
 
     /// A control connection in one of the sets keyed by its tuple.
@@ -267,6 +303,20 @@ impl Element {
     }
 }
 
+/// Reads the key that [`Element::control`] writes.
+fn control_tuple(key: &[u8]) -> Option<ControlTuple> {
+    let end = |part: &[u8]| -> Option<SocketAddr> {
+        let (address, port) = part.split_last_chunk::<4>()?;
+        let address = match address.len() {
+            4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+            _ => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+        };
+        Some(SocketAddr::new(address, u16::from_be_bytes([port[0], port[1]])))
+    };
+    let (server, client) = key.split_at_checked(key.len() / 2)?;
+    Some(ControlTuple { server: end(server)?, client: end(client)? })
+}
+
 fn socket_address(address: &SocketAddr) -> Concat {
     Concat::of([Part::Address(address.ip()), Part::Port(address.port())])
 }
@@ -284,6 +334,8 @@ mod tests {
         let element = Element::control(Set::Control, &tuple).unwrap();
         let bytes = [192, 0, 2, 1, 0, 21, 0, 0, 198, 51, 100, 2, 0x9c, 0x40, 0, 0];
         assert_eq!(element.key.bytes(), bytes);
+        assert_eq!(control_tuple(&bytes), Some(tuple));
+        assert_eq!(control_tuple(&bytes[1..]), None);
         assert_eq!(
             element.command(),
             "add element inet ftpalg control4 \

@@ -1,17 +1,19 @@
 //! The daemon's hold on nftables: its table, the queue rules in it, and the accept rules in the administrator's.
 
+use std::collections::HashSet;
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ftpalg::engine::control::ControlTuple;
-use ftpalg::engine::pinhole::Change;
+use ftpalg::engine::pinhole::{Change, Pinhole};
 use nftnl::expr::Expression;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
-use tracing::warn;
 
 use super::accept::{self, MissingChain};
-use super::element::{INET, MixedFamilies, TABLE};
+use super::element::{Element, INET, MixedFamilies, Set, TABLE};
+use super::hold::Hold;
 use super::netlink::{Connection, DUMP, Request, nft, subsystem};
 use super::ruleset::{self, Live, Replace};
 use super::sys::{NativeQueue, Nft, Queues, XtQueue};
@@ -37,12 +39,12 @@ const OBJECT_COUNTER: u32 = 1;
 pub enum FirewallError {
     #[error("no permission to use nftables: run as root or with CAP_NET_ADMIN")]
     Permission,
-    #[error(
-        "no netlink socket to netfilter: {0}; the kernel needs CONFIG_NETFILTER_NETLINK and CONFIG_NF_TABLES"
-    )]
+    #[error("nftables can't be used: the kernel needs CONFIG_NF_TABLES (modprobe nf_tables)")]
     Open(#[source] io::Error),
     #[error("the kernel did not take table inet ftpalg: {0}")]
     Load(String),
+    #[error("ended connections stay in table inet ftpalg_hold: {0}")]
+    LetPass(String),
     #[error("the accept rules of accept-in could not be put in or taken out: {0}")]
     Accept(String),
     #[error(
@@ -74,17 +76,6 @@ struct Fingerprint {
     rules: Vec<u64>,
 }
 
-/// The table that no flush takes away (nft-rules/hold.nft).
-#[derive(Debug)]
-enum Hold {
-    /// Not tried yet.
-    Untried,
-    /// It is in, for packets with this mark.
-    With(u32),
-    /// The kernel, or libnftables, does not know tables that have an owner.
-    Without,
-}
-
 /// The hold on nftables. One per process, shared by the workers behind a lock. Its sockets are open for as long as it
 /// lives, because closing one stalls other transactions for milliseconds.
 pub struct Firewall {
@@ -92,6 +83,8 @@ pub struct Firewall {
     nft: Nft,
     committer: Committer,
     hold: Hold,
+    /// Whether the kernel knows nftables' own expression for a queue, once it was asked.
+    has_native_queue: Option<bool>,
     fingerprint: Option<Fingerprint>,
     /// The ruleset's generation that was last seen to leave everything as it should be.
     verified: Arc<AtomicU32>,
@@ -110,10 +103,30 @@ impl Firewall {
             config: config.clone(),
             nft: Nft::new().map_err(FirewallError::Open)?,
             committer: Committer::new(connection),
-            hold: Hold::Untried,
+            hold: Hold::default(),
+            has_native_queue: None,
             fingerprint: None,
             verified: Arc::default(),
         })
+    }
+
+    /// The shifted connections of an earlier daemon, as far as the kernel still holds back their packets.
+    pub fn held_back(&mut self) -> Result<HashSet<ControlTuple>, FirewallError> {
+        let mut tuples = HashSet::new();
+        for (table, sets) in ruleset::HOLDING {
+            for set in sets {
+                match self
+                    .committer
+                    .connection()
+                    .dump(&Element::all(table, set), |message| Some(Element::control_tuples(message)))
+                {
+                    Ok(found) => tuples.extend(found.into_iter().flatten()),
+                    Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                    Err(error) => return Err(reading("shifted connections")(error)),
+                }
+            }
+        }
+        Ok(tuples)
     }
 
     /// Takes another configuration; [`Firewall::install`] and [`Firewall::divert`] bring it into force.
@@ -125,59 +138,93 @@ impl Firewall {
     /// earlier daemon left. Nothing is queued before [`Firewall::divert`]. Returns the `accept-in` entries whose
     /// chains do not exist: to be told, but they may come later ([`Firewall::intact`] will notice).
     pub fn install(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
-        self.hold(live.shifted);
-        let rules = ruleset::installation(&self.config, Replace::Rules, live)?;
-        if self.nft.run(&rules).is_err() {
-            let table = ruleset::installation(&self.config, Replace::Table, live)?;
-            self.nft.run(&table).map_err(FirewallError::Load)?;
-        }
+        let missing = self.load(live)?;
         self.committer.probe();
+        self.remember()?;
+        Ok(missing)
+    }
+
+    fn load(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
+        self.hold.put_in(&mut self.nft, self.committer.connection(), &self.config, live);
+        let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
+        // All at once: a SYN that finds its pinhole but no rule that accepts it might be rejected.
+        let rules = ruleset::installation(&self.config, Replace::Rules, live)?;
+        if self.nft.run(&(rules + &plan.commands)).is_ok() {
+            return Ok(plan.missing);
+        }
+        let table = ruleset::installation(&self.config, Replace::Table, live)?;
+        self.nft.run(&table).map_err(FirewallError::Load)?;
+        match self.accept() {
+            // Somebody else has changed these chains meanwhile.
+            Err(FirewallError::Accept(_)) => self.accept(),
+            other => other,
+        }
+    }
+
+    /// Puts the accept rules in.
+    fn accept(&mut self) -> Result<Vec<MissingChain>, FirewallError> {
         let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
         self.nft.run(&plan.commands).map_err(FirewallError::Accept)?;
-        self.remember()?;
         Ok(plan.missing)
     }
 
-    /// Puts in the table that outlives a flush, or one with the configuration's mark in its place.
-    fn hold(&mut self, shifted: &[ControlTuple]) {
-        let mark = self.config.mark;
-        let before = match self.hold {
-            Hold::With(current) if current == mark => return,
-            Hold::Without => return,
-            Hold::With(_) => ruleset::HOLD_REMOVAL,
-            Hold::Untried => "",
-        };
-        let text = format!("{before}{}{}", ruleset::hold(&self.config), ruleset::held(shifted));
-        self.hold = match self.nft.run(&text) {
-            Ok(()) => Hold::With(mark),
-            Err(error) => {
-                warn!(
-                    "a firewall reload may corrupt FTP sessions whose text was changed: this kernel has no tables with \
-                     an owner ({error})"
-                );
-                Hold::Without
-            }
-        };
+    /// Connections that have come to their end: packets of theirs are not held up any more. (The table that does it
+    /// belongs to libnftables' socket, so this takes a few milliseconds where there are any.)
+    pub fn let_pass(&mut self, ended: &[ControlTuple]) -> Result<(), FirewallError> {
+        self.hold.let_pass(&mut self.nft, self.committer.connection(), ended)
     }
 
     /// The mark that a translated packet must bear; none where a flush can't be outlived.
     pub fn translated_mark(&self) -> Option<u32> {
-        match self.hold {
-            Hold::With(mark) => Some(mark),
-            Hold::Untried | Hold::Without => None,
-        }
+        self.hold.mark()
+    }
+
+    /// The name of the table that outlives a flush, and the socket that it belongs to: whoever keeps that keeps the
+    /// table, also beyond the daemon.
+    pub fn hold_owner(&self) -> Option<(&'static str, BorrowedFd<'_>)> {
+        self.hold.owner(&self.nft)
+    }
+
+    /// Sockets of earlier daemons, to which such tables belong.
+    pub fn inherit(&mut self, sockets: Vec<OwnedFd>) {
+        self.hold.inherit(sockets);
+    }
+
+    /// Somebody else keeps that socket now, too.
+    pub fn hold_is_kept(&mut self) {
+        self.hold.is_kept();
+    }
+
+    /// Takes out such tables of earlier daemons: before [`Firewall::divert`], and when this one's is kept. Returns the
+    /// names that they may have had.
+    pub fn take_over(&mut self) -> Vec<&'static str> {
+        self.hold.take_over()
     }
 
     /// Fills the chains that queue; a program must listen to every queue by now.
     pub fn divert(&mut self) -> Result<(), FirewallError> {
+        self.fill_chains()?;
+        self.remember()
+    }
+
+    fn fill_chains(&mut self) -> Result<(), FirewallError> {
         let bypass = self.config.when_down == WhenDown::Pass;
         let queues = Queues { first: self.config.queue, total: self.config.workers.max(1), bypass };
         let strict = Queues { bypass: false, ..queues };
-        if let Err(native) = self.fill_divert(&NativeQueue(queues), &NativeQueue(strict)) {
-            let xt = self.fill_divert(&XtQueue(queues), &XtQueue(strict));
-            xt.map_err(|xt| FirewallError::Queue { native, xt })?;
+        // What the kernel does not know it refuses slowly (see Committer), and it is not asked twice.
+        let native = match self.has_native_queue {
+            Some(false) => Err(io::ErrorKind::Unsupported.into()),
+            _ => self.fill_divert(&NativeQueue(queues), &NativeQueue(strict)),
+        };
+        match native {
+            Ok(()) => self.has_native_queue = Some(true),
+            Err(native) => {
+                let xt = self.fill_divert(&XtQueue(queues), &XtQueue(strict));
+                xt.map_err(|xt| FirewallError::Queue { native, xt })?;
+                self.has_native_queue = Some(false);
+            }
         }
-        self.remember()
+        Ok(())
     }
 
     /// Replaces what stands in `divert` and `divert_shifted`, both in one transaction.
@@ -224,13 +271,45 @@ impl Firewall {
         Ok(intact)
     }
 
-    /// Puts everything back: [`Firewall::install`] and [`Firewall::divert`]. In between nothing passes, whatever
-    /// `when-down` says: the daemon is there, and would not see it.
+    /// Whether packets may have passed that should have been queued. Not while the table is away, if another one holds
+    /// them back; only where somebody has changed it by hand.
+    pub fn may_have_missed(&mut self) -> bool {
+        match fingerprint(self.committer.connection()) {
+            Ok(None) => self.hold.mark().is_none(),
+            Ok(found) => found != self.fingerprint,
+            Err(_) => true,
+        }
+    }
+
+    /// Whether what lives is in the sets, as far as a few of each kind show: a set that somebody has flushed holds none
+    /// of them. (An element of `open` may have been used, but those of the maps stay.)
+    pub fn holds(&mut self, live: Live<'_>) -> bool {
+        const ENOUGH: usize = 16;
+        let mut wanted = Vec::new();
+        for tuple in live.sessions.iter().take(ENOUGH) {
+            wanted.push([Element::control(Set::Control, tuple), Element::control(Set::ControlNew, tuple)]);
+        }
+        for tuple in live.shifted.iter().take(ENOUGH) {
+            wanted.push([Set::Shifted; 2].map(|set| Element::control(set, tuple)));
+        }
+        for Pinhole { key, timeout, .. } in live.pinholes.iter().take(ENOUGH) {
+            for set in [Set::Dnat, Set::Snat] {
+                wanted.push([set; 2].map(|set| Element::pinhole(set, key, *timeout)));
+            }
+        }
+        for (key, timeout) in live.expected.iter().take(ENOUGH) {
+            wanted.push([Set::Pending; 2].map(|set| Element::pinhole(set, key, *timeout)));
+        }
+        wanted.iter().all(|either| either.iter().flatten().any(|element| self.committer.is_there(element)))
+    }
+
+    /// Puts everything back, as [`Firewall::install`] and [`Firewall::divert`] do. In between nothing passes,
+    /// whatever `when-down` says: the daemon is there, and would not see it.
     pub fn repair(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
         let when_down = std::mem::replace(&mut self.config.when_down, WhenDown::Drop);
-        let installed = self.install(live);
+        let loaded = self.load(live);
         self.config.when_down = when_down;
-        let missing = installed?;
+        let missing = loaded?;
         self.divert()?;
         Ok(missing)
     }
@@ -239,9 +318,7 @@ impl Firewall {
     /// will translate them.
     pub fn remove(&mut self, shifted: &[ControlTuple]) -> Result<(), FirewallError> {
         self.fingerprint = None;
-        if let Hold::With(_) = std::mem::replace(&mut self.hold, Hold::Untried) {
-            self.nft.run(ruleset::HOLD_REMOVAL).map_err(FirewallError::Load)?;
-        }
+        self.hold.take_out(&mut self.nft, shifted).map_err(FirewallError::Load)?;
         let rules = accept::removal(self.committer.connection()).map_err(reading("rules"))?;
         let accept = self.nft.run(&rules).map_err(FirewallError::Accept);
         self.nft.run(&ruleset::removal(shifted)?).map_err(FirewallError::Load)?;
@@ -299,6 +376,12 @@ fn generation(connection: &mut Connection) -> io::Result<u32> {
         }
     })?;
     id.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Whether a table of the family inet has this name, as far as the kernel says.
+pub fn has_table(connection: &mut Connection, name: &str) -> bool {
+    let request = Request::new(subsystem::NFTABLES, nft::GETTABLE, INET, 0).string(TABLE_NAME, name);
+    connection.request(request, |_| {}).is_ok()
 }
 
 /// The fingerprint of the table as it is; `None` if there is none.

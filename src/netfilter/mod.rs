@@ -8,6 +8,7 @@ mod accept;
 pub mod conntrack;
 mod element;
 mod firewall;
+mod hold;
 pub mod kernel;
 mod netlink;
 pub mod ruleset;
@@ -16,9 +17,11 @@ mod transaction;
 mod watch;
 
 pub use accept::MissingChain;
-pub use conntrack::ConnTrack;
+pub use conntrack::{ConnTrack, Fate};
 pub use firewall::{Firewall, FirewallError};
 pub use ruleset::Live;
+pub use sys::{give_memory_back, inherit};
+pub use transaction::CommitError;
 pub use watch::{Foreign, Watch};
 
 #[cfg(test)]

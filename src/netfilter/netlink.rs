@@ -20,6 +20,7 @@ pub mod nft {
     pub const GETCHAIN: u8 = 4;
     pub const NEWRULE: u8 = 6;
     pub const GETRULE: u8 = 7;
+    pub const NEWSETELEM: u8 = 12;
     pub const GETSETELEM: u8 = 13;
     pub const NEWGEN: u8 = 15;
     pub const GETGEN: u8 = 16;
@@ -170,11 +171,6 @@ pub struct Attributes<'a>(&'a [u8]);
 /// What only the tests read.
 #[cfg(test)]
 impl<'a> Attributes<'a> {
-    /// The attributes that stand inside an attribute's value.
-    pub fn inside(value: &'a [u8]) -> Self {
-        Attributes(value)
-    }
-
     /// A 16-bit number in network order.
     pub fn be16(self, kind: u16) -> Option<u16> {
         Some(u16::from_be_bytes(self.value(kind)?.try_into().ok()?))
@@ -182,6 +178,11 @@ impl<'a> Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
+    /// The attributes that stand inside an attribute's value.
+    pub fn inside(value: &'a [u8]) -> Self {
+        Attributes(value)
+    }
+
     /// The value of the first attribute of that type.
     pub fn value(self, kind: u16) -> Option<&'a [u8]> {
         let mut rest = self;

@@ -11,7 +11,18 @@ use super::element::{Element, MixedFamilies, Set};
 use crate::config::{Config, WhenDown};
 
 /// The names of the daemon's own tables.
-pub const OWN_TABLES: [&str; 2] = ["ftpalg", "ftpalg_hold"];
+pub const OWN_TABLES: [&str; 3] = ["ftpalg", HOLD_NAMES[0], HOLD_NAMES[1]];
+
+/// The sets of shifted connections, by table.
+pub const HOLDING: [(&str, [&str; 2]); 3] = [
+    ("ftpalg", ["shifted4", "shifted6"]),
+    (HOLD_NAMES[0], ["held4", "held6"]),
+    (HOLD_NAMES[1], ["held4", "held6"]),
+];
+
+/// The names that the table may have which outlives a flush: two, so that a new daemon can put in its own before it
+/// takes out that of the one before it.
+pub const HOLD_NAMES: [&str; 2] = ["ftpalg_hold", "ftpalg_hold_2"];
 
 const TABLE: &str = include_str!("../../nft-rules/ftpalg.nft");
 const GUARD: &str = include_str!("../../nft-rules/guard.nft");
@@ -24,6 +35,10 @@ pub struct Live<'a> {
     pub sessions: &'a [ControlTuple],
     /// Those of them that are shifted.
     pub shifted: &'a [ControlTuple],
+    /// Those of these that are not over: what a daemon that ends leaves a guard for.
+    pub unfinished: &'a [ControlTuple],
+    /// Those that must not pass unseen, though they are not shifted.
+    pub watched: &'a [ControlTuple],
     /// The open pinholes.
     pub pinholes: &'a [Pinhole],
     /// Pinholes that may open at any moment, and how long that is awaited.
@@ -36,7 +51,7 @@ impl Live<'_> {
         for tuple in self.sessions {
             text += &Element::control(Set::Control, tuple)?.command();
         }
-        for tuple in self.shifted {
+        for tuple in self.shifted.iter().chain(self.watched) {
             text += &Element::control(Set::Shifted, tuple)?.command();
         }
         for pinhole in self.pinholes {
@@ -109,22 +124,34 @@ pub fn installation(config: &Config, replace: Replace, live: Live<'_>) -> Result
 }
 
 /// The table that outlives a flush, as its owner puts it in.
-pub fn hold(config: &Config) -> String {
-    definitions("redefine", config) + HOLD
+pub fn hold(config: &Config, name: &str) -> String {
+    definitions("redefine", config) + &HOLD.replace(HOLD_NAMES[0], name)
 }
 
 /// Takes that table out; only its owner can.
-pub const HOLD_REMOVAL: &str = "delete table inet ftpalg_hold\n";
+pub fn hold_removal(name: &str) -> String {
+    format!("delete table inet {name}\n")
+}
 
-/// What is to be held up from the beginning, because a daemon before this one has translated it.
-pub fn held(shifted: &[ControlTuple]) -> String {
-    let commands = shifted.iter().map(|ControlTuple { server, client }| {
-        let set = if server.is_ipv4() { "held4" } else { "held6" };
+/// Lets connections pass by that are not shifted: for the time when nobody reads them.
+pub fn hold_stops_watching(name: &str) -> String {
+    let hooks = ["postrouting", "input", "prerouting", "output"];
+    let chains = hooks.iter().flat_map(|hook| [format!("watch_{hook}"), format!("watch_data_{hook}")]);
+    chains.map(|chain| format!("flush chain inet {name} {chain}\n")).collect()
+}
+
+/// What it is to hold from the beginning, because there was a daemon before this one.
+pub fn held(live: Live<'_>, name: &str) -> String {
+    let add = |set: &str, ControlTuple { server, client }: &ControlTuple| {
+        let version = if server.is_ipv4() { 4 } else { 6 };
         let (here, there) = (server.ip(), client.ip());
         let (port, other) = (server.port(), client.port());
-        format!("add element inet ftpalg_hold {set} {{ {here} . {port} . {there} . {other} }}\n")
-    });
-    commands.collect()
+        format!(
+            "add element inet {name} {set}{version} {{ {here} . {port} . {there} . {other} timeout 5d }}\n"
+        )
+    };
+    let held = live.shifted.iter().map(|tuple| add("held", tuple));
+    held.chain(live.sessions.iter().map(|tuple| add("watched", tuple))).collect()
 }
 
 /// The transaction that takes the table out. While shifted connections live, a table stays that lets none of their

@@ -4,7 +4,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ mod libnftables {
 /// A context of libnftables: runs the language of `nft` in this process.
 pub struct Nft {
     context: NonNull<libnftables::Context>,
+    /// Its netlink socket, if that could be told.
+    socket: Option<RawFd>,
 }
 
 // SAFETY: a context has no tie to the thread that made it; `&mut self` keeps its users apart.
@@ -45,16 +47,26 @@ unsafe impl Send for Nft {}
 impl Nft {
     /// Opens a context. libnftables ends the process if it can't open its netlink socket: open a [`Socket`] first.
     pub fn new() -> io::Result<Self> {
+        let before = open_sockets();
         // SAFETY: no arguments that point anywhere; null is checked.
         let context = NonNull::new(unsafe { libnftables::nft_ctx_new(0) })
             .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        let nft = Nft { context };
+        let mut opened = open_sockets();
+        opened.retain(|socket| !before.contains(socket));
+        let nft = Nft { context, socket: if opened.len() == 1 { opened.pop() } else { None } };
         // SAFETY: the context is live. Both calls only switch where output goes.
         let failed = unsafe {
             libnftables::nft_ctx_buffer_output(nft.context.as_ptr())
                 | libnftables::nft_ctx_buffer_error(nft.context.as_ptr())
         };
         if failed != 0 { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(nft) }
+    }
+
+    /// The netlink socket to which the tables belong that it makes with the flag `owner`. libnftables has no word for
+    /// it: it is the socket that came with the context, where that was the only one.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        // SAFETY: libnftables closes it when the context is freed, and the context is live for as long as `self` is.
+        self.socket.map(|socket| unsafe { BorrowedFd::borrow_raw(socket) })
     }
 
     /// Runs commands as one transaction. The error is what `nft` would have printed.
@@ -84,6 +96,80 @@ impl Drop for Nft {
     fn drop(&mut self) {
         // SAFETY: made by nft_ctx_new and freed once.
         unsafe { libnftables::nft_ctx_free(self.context.as_ptr()) };
+    }
+}
+
+/// Has the allocator give memory back that it keeps for later.
+pub fn give_memory_back() {
+    // SAFETY: no arguments that point anywhere; it locks what it touches.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// The sockets that this process has open; none where proc(5) does not tell.
+fn open_sockets() -> Vec<RawFd> {
+    let Ok(all) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let is_socket = |path: &std::path::Path| {
+        std::fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+    };
+    let sockets = all.flatten().filter(|entry| is_socket(&entry.path()));
+    sockets.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Takes over a file descriptor that the process was started with.
+///
+/// # Errors
+/// It is not open.
+pub fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD takes no argument.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and whoever started the process has named it as handed over, so nothing else here owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A netlink socket of an earlier daemon's, to which a table belongs.
+pub struct Owner(OwnedFd);
+
+impl From<OwnedFd> for Owner {
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+}
+
+impl Owner {
+    /// Deletes a table of the family inet; ENOENT if there is none, EPERM if it belongs to another.
+    pub fn delete_table(&self, name: &str) -> io::Result<()> {
+        let name = CString::new(name).map_err(io::Error::other)?;
+        let table = nftnl::Table::new(&name, ProtoFamily::Inet);
+        let mut batch = nftnl::Batch::new();
+        batch.add(&table, MsgType::Del);
+        let mut buffer = vec![0_u8; 64 * 1024];
+        for page in &batch.finalize() {
+            // SAFETY: the page lives through the call.
+            let sent = unsafe { libc::send(self.0.as_raw_fd(), page.as_ptr().cast(), page.len(), 0) };
+            if sent < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        // The kernel has answered by now, if it has something to say: what failed is told without being asked for.
+        loop {
+            let (at, flags) = (buffer.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
+            // SAFETY: the buffer lives through the call and is as long as it says.
+            let length = unsafe { libc::recv(self.0.as_raw_fd(), at, buffer.len(), flags) };
+            let Ok(length) = usize::try_from(length) else {
+                let error = io::Error::last_os_error();
+                return if error.kind() == io::ErrorKind::WouldBlock { Ok(()) } else { Err(error) };
+            };
+            for message in mnl::NlMessages::new(buffer.get(..length).unwrap_or_default()) {
+                if let Some(Err(error)) = super::netlink::Message::parse(message?).and_then(|m| m.error()) {
+                    return Err(error);
+                }
+            }
+        }
     }
 }
 

@@ -106,6 +106,7 @@ impl Committer {
                 self.remove(Element::control(Set::ControlNew, tuple)?, steps);
             }
             Change::Shift(tuple) => self.add_or_restart(Element::control(Set::Shifted, tuple)?, steps),
+            Change::Unshift(tuple) => self.remove(Element::control(Set::Shifted, tuple)?, steps),
             Change::Expect(key, timeout) => {
                 self.add_or_restart(Element::pinhole(Set::Pending, key, *timeout)?, steps);
             }
@@ -158,7 +159,7 @@ impl Committer {
     }
 
     /// Whether the kernel holds an element, whatever its data.
-    fn is_there(&mut self, element: &Element) -> bool {
+    pub fn is_there(&mut self, element: &Element) -> bool {
         self.connection.request(element.question(), |_| {}).is_ok()
     }
 

@@ -17,9 +17,18 @@ fn disorderly(topology: Topology, plan: Plan) -> Result<Net> {
 fn files_arrive(topology: Topology, plan: Plan, sessions: &[(Client, Mode, ServerKind)]) -> Result<()> {
     let net = disorderly(topology, plan)?;
     for &(client, mode, kind) in sessions {
-        net.session(client, mode, &net.serve(kind)?, &STANDARD)?;
+        net.session(client, mode, &net.serve(kind)?, &transfers(client, mode))?;
     }
     net.finish()
+}
+
+/// The standard ones; but where the end of an empty download and the handshake before it are late, curl finds the 226
+/// first and gives up (error 8), with any router.
+fn transfers(client: Client, mode: Mode) -> Vec<Transfer> {
+    let suits = |transfer: &Transfer| {
+        !(client == Client::Curl && mode.is_active() && *transfer == Transfer::Get("empty"))
+    };
+    STANDARD.into_iter().filter(suits).collect()
 }
 
 #[test]
@@ -37,7 +46,7 @@ fn masquerade_in_disorder() -> Result<()> {
 fn masquerade_under_netem() -> Result<()> {
     let net = Setup::new(Topology::Masquerade).netem(DISORDER).build()?;
     let server = net.serve(ServerKind::Vsftpd)?;
-    net.session(Client::Curl, Mode::Port, &server, &STANDARD)?;
+    net.session(Client::Curl, Mode::Port, &server, &transfers(Client::Curl, Mode::Port))?;
     net.session(Client::Ftplib, Mode::Pasv, &server, &STANDARD)?;
     net.finish()
 }

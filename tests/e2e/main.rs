@@ -2,13 +2,21 @@
 //! routers between them. Needs root and the programs of scripts/test-packages.txt.
 
 mod addresses;
+mod attacks;
 mod cuts;
+#[path = "../engine/dice.rs"]
+mod dice;
 mod disorder;
 mod edits;
+mod faults;
+mod forgeries;
 mod harness;
 mod life;
+mod load;
 mod mtu;
 mod policy_routing;
 mod ports;
 mod seeds;
+mod soak;
 mod topologies;
+mod unit;

@@ -1,17 +1,19 @@
 //! Packets that no honest end would send: nothing panics, and nothing grows without bound.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use ftpalg::engine::control::ClientView;
+use ftpalg::engine::control::{ClientView, ControlTuple};
+use ftpalg::engine::event::Departure;
 use ftpalg::engine::session::Tap;
-use ftpalg::engine::{Engine, Verdict};
+use ftpalg::engine::{Engine, MAX_SESSIONS_PER_CLIENT, Verdict};
 use proptest::prelude::*;
 
 use crate::router::{Site, policy};
 use crate::segment::Segment;
 
 /// What one session may take on disk: an unfinished line, 16 edits, 256 outstanding commands, some pinholes.
-const LARGEST_SESSION: usize = 16_384;
+const LARGEST_SESSION: usize = 8192 - 16;
 
 /// One packet of a hostile conversation.
 #[derive(Debug, Clone)]
@@ -160,7 +162,7 @@ fn attack(initials: (u32, u32), steps: &[Step], repeat: usize) {
             assert!(saved.len() < LARGEST_SESSION, "{} bytes", saved.len());
             if step.restarts {
                 engine = Engine::new(policy(), 2);
-                engine.restore(&saved).expect("what was saved can be restored");
+                engine.restore(&saved, |_| false).expect("what was saved can be restored");
             }
         }
         engine.tick(now);
@@ -199,7 +201,7 @@ proptest! {
             bytes[at] = value;
         }
         let mut engine = Engine::new(policy(), 1);
-        if engine.restore(&bytes).is_ok() {
+        if engine.restore(&bytes, |_| false).is_ok() {
             let site = Site::new(true, true);
             for step in steps {
                 let segment = Segment {
@@ -257,4 +259,35 @@ fn saved_session(initials: (u32, u32)) -> Vec<u8> {
     }
     assert!(engine.sessions().all(|session| session.is_shifted));
     engine.save(&site.tuple()).unwrap()
+}
+
+/// One host cannot lock all others out of inspection, and what it had is free when it has gone.
+#[test]
+fn one_client_cannot_have_all_sessions() {
+    let mut engine = Engine::new(policy(), 1);
+    let begin = |engine: &mut Engine, number: u32, client: &str| {
+        let public = SocketAddr::from((
+            [203, 0, 113, u8::try_from(number >> 14).unwrap()],
+            u16::try_from(1024 + (number & 0x3fff)).unwrap(),
+        ));
+        let tuple = ControlTuple { server: "192.168.77.121:21".parse().unwrap(), client: public };
+        let syn = Segment { sequence: 1000, syn: true, ..Segment::default() };
+        let mut bytes = syn.encode(tuple.client, tuple.server);
+        engine.handle(Duration::from_secs(1), Tap::ToServer, &mut bytes);
+        let view = ClientView { client: client.parse().unwrap(), dialled: tuple.server.ip(), mark: 0 };
+        engine.learn(tuple, Some(view));
+        let departed = engine.session(&tuple).unwrap().departed;
+        engine.committed(tuple);
+        (tuple, departed)
+    };
+    let (first, _) = begin(&mut engine, 0, "10.0.0.2");
+    for number in 1..MAX_SESSIONS_PER_CLIENT {
+        assert_eq!(begin(&mut engine, number, "10.0.0.2").1, None, "{number}");
+    }
+    let refused = Some(Departure::TooManyOfClient);
+    assert_eq!(begin(&mut engine, MAX_SESSIONS_PER_CLIENT, "10.0.0.2").1, refused);
+    assert_eq!(engine.counters().overflow, 1);
+    assert_eq!(begin(&mut engine, MAX_SESSIONS_PER_CLIENT + 1, "10.0.0.3").1, None);
+    engine.forget(&first);
+    assert_eq!(begin(&mut engine, MAX_SESSIONS_PER_CLIENT + 2, "10.0.0.2").1, None);
 }

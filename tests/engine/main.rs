@@ -1,6 +1,7 @@
 //! The engine as a whole: two TCP ends, a router between them, a clock that only the test turns.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails shall stop")]
 
+mod bounds;
 mod checks;
 mod conversation;
 mod corpora;

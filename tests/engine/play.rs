@@ -65,7 +65,11 @@ pub fn play(case: &Case) -> World {
     let exchanges = &case.exchanges;
     let (client, server) = case.configs.clone();
     let mut world = World::new(case.site, client, server);
-    (world.disorder, world.router.trouble) = (case.disorder, case.trouble);
+    world.disorder = case.disorder;
+    // What passes unseen before the login leaves nothing to be edited.
+    if case.trouble.away == 0 {
+        world.router.trouble = case.trouble;
+    }
     world.dice = case.dice.clone();
     let mut dice = Dice::new(world.dice.roll());
     let (mut asked, mut answered) = (1, 0);
@@ -81,6 +85,9 @@ pub fn play(case: &Case) -> World {
         let expected: usize = exchanges[..asked].iter().map(|exchange| lines(&exchange.reply).len()).sum();
         if read >= expected && asked < exchanges.len() {
             let ahead = if asked < case.alone { 1 } else { case.ahead };
+            if asked == case.alone {
+                world.router.trouble = case.trouble;
+            }
             let upto = (asked + ahead).min(exchanges.len());
             let text: Vec<u8> =
                 exchanges[asked..upto].iter().flat_map(|exchange| exchange.command.clone()).collect();

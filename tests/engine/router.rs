@@ -67,6 +67,7 @@ impl Kernel {
         match change {
             Change::Track(tuple) => drop(self.control.insert(tuple)),
             Change::Shift(tuple) => drop(self.shifted.insert(tuple)),
+            Change::Unshift(tuple) => drop(self.shifted.remove(&tuple)),
             Change::Expect(key, _) => drop(self.expected.insert(key)),
             Change::Open(pinhole) => {
                 self.expected.remove(&pinhole.key);
@@ -90,6 +91,8 @@ impl Kernel {
 pub struct Trouble {
     pub killed: u32,
     pub refused: u32,
+    /// It is killed, and what is not shifted passes, for up to two seconds.
+    pub away: u32,
 }
 
 #[derive(Debug)]
@@ -134,14 +137,21 @@ impl Router {
     pub fn restart(&mut self) {
         self.restarts += 1;
         self.engine = Engine::new(policy(), 1 + self.restarts);
+        let held = std::mem::take(&mut self.kernel.shifted);
         for saved in self.saved.values() {
-            self.engine.restore(saved).expect("what was saved can be restored");
+            self.engine.restore(saved, |tuple| held.contains(tuple)).expect("what was saved can be restored");
         }
+        let held = self.engine.sessions().filter(|session| session.is_shifted || session.is_watched());
+        self.kernel.shifted = held.map(|session| session.tuple).collect();
     }
 
     /// One packet; `None` if it is dropped.
     pub fn pass(&mut self, now: Time, tap: Tap, segment: Segment, dice: &mut Dice) -> Option<Segment> {
         let tuple = self.site.tuple();
+        if dice.happens(self.trouble.away) && now >= self.away_until {
+            self.restart();
+            self.away_until = now + dice.below(2000);
+        }
         let is_shifted = self.kernel.shifted.contains(&tuple);
         if now < self.away_until {
             self.passed_unseen += usize::from(!is_shifted);
@@ -200,7 +210,7 @@ impl Router {
             }
             match self.engine.save(&tuple) {
                 Some(saved) => {
-                    assert!(saved.len() < 16_384, "a session of {} bytes", saved.len());
+                    assert!(saved.len() <= 8192 - 16, "a session of {} bytes", saved.len());
                     self.saved.insert(tuple, saved)
                 }
                 None => self.saved.remove(&tuple),

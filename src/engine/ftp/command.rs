@@ -31,13 +31,18 @@ pub enum Verb {
 
 const TRANSFERS: [&str; 7] = ["RETR", "STOR", "STOU", "APPE", "LIST", "NLST", "MLSD"];
 
-/// RFC 959 and 1123, 2228, 2389, 2428, 2640, 3659, 7151, the X forms of RFC 775, and what clients in use send first.
-const OTHERS: [&str; 50] = [
+/// RFC 959 and 1123, 2228, 2389, 2428, 2640, 3659, 6384, 7151, the X forms of RFC 775, and what clients in use send
+/// before they log in.
+const OTHERS: [&str; 53] = [
     "CWD", "CDUP", "SMNT", "QUIT", "TYPE", "STRU", "MODE", "ALLO", "REST", "RNFR", "RNTO", "DELE", "RMD",
     "MKD", "PWD", "SITE", "SYST", "STAT", "HELP", "NOOP", "ADAT", "PBSZ", "PROT", "CCC", "MIC", "CONF",
     "ENC", "FEAT", "OPTS", "LANG", "SIZE", "MDTM", "MLST", "HOST", "CLNT", "CSID", "AVBL", "HASH", "MFMT",
-    "MFCT", "MFF", "COMB", "LPRT", "LPSV", "XPWD", "XCWD", "XMKD", "XRMD", "XCUP", "XCRC",
+    "MFCT", "MFF", "COMB", "LPRT", "LPSV", "XPWD", "XCWD", "XMKD", "XRMD", "XCUP", "XCRC", "ALGS", "XAUT",
+    "OPEN",
 ];
+
+/// What stands in the request line of protocols that let a page of the web choose the method (RFC 9112, section 3).
+const REQUEST_LINES: [&[u8]; 3] = [b" HTTP/", b" SIP/", b" RTSP/"];
 
 impl Verb {
     fn of(word: &[u8], argument: &[u8]) -> Self {
@@ -84,8 +89,23 @@ impl<'a> Command<'a> {
         let length = body.iter().position(|byte| matches!(byte, b' ' | b'\r' | b'\n'))?;
         let (word, rest) = body.split_at(length);
         let blanks = rest.iter().take_while(|&&byte| byte == b' ').count();
-        let verb = Verb::of(word, rest.get(blanks..).unwrap_or_default());
+        let goes_on_behind_cr = rest.starts_with(b"\r") && !rest.trim_ascii().is_empty();
+        let verb = if goes_on_behind_cr {
+            Verb::Unknown
+        } else {
+            Verb::of(word, rest.get(blanks..).unwrap_or_default())
+        };
         Some(Self { verb, word, argument: start + length + blanks })
+    }
+
+    /// Whether an EPSV names this family, or none (RFC 2428, section 3).
+    pub fn fits(&self, line: &[u8], family: Family) -> bool {
+        match line.get(self.argument..).unwrap_or_default().trim_ascii() {
+            b"" => true,
+            b"1" => family == Family::V4,
+            b"2" => family == Family::V6,
+            _ => false,
+        }
     }
 
     /// Where the address of a PORT or EPRT begins, if its first byte has come.
@@ -112,6 +132,11 @@ impl<'a> Command<'a> {
             _ => None,
         }
     }
+}
+
+/// Whether this, a client's first line, is another protocol's request.
+pub fn is_request_line(line: &[u8]) -> bool {
+    REQUEST_LINES.iter().any(|protocol| line.windows(protocol.len()).any(|window| window == *protocol))
 }
 
 /// Whether nothing but the end of the line stands behind the address of a command: `rest` begins right behind it.
@@ -160,6 +185,7 @@ mod tests {
         assert_eq!(verb(b"EPSV ALL\r\n"), Some(Verb::Other));
         assert_eq!(verb(b"epsv 2\r\n"), Some(Verb::Epsv));
         assert_eq!(verb(b"QUIT\n"), Some(Verb::Other));
+        assert_eq!(verb(b"PASV\r\r\n"), Some(Verb::Pasv));
         assert_eq!(verb(b"MLSD /\r\n"), Some(Verb::Transfer));
     }
 
@@ -172,8 +198,28 @@ mod tests {
             b"\0\0 \n",
             b"PORTX 1\r\n",
             b"\r\n",
+            b"USER\ra\r\n",
         ] {
             assert_eq!(verb(line), Some(Verb::Unknown), "{line:?}");
+        }
+        for line in [&b"USER /a HTTP/1.1\r\n"[..], b"PASS sip:a SIP/2.0\r\n"] {
+            assert!(is_request_line(line), "{line:?}");
+        }
+        assert!(!is_request_line(b"USER a/HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn an_epsv_may_name_its_family() {
+        for (argument, fits) in
+            [("", [true, true]), ("1", [true, false]), ("2", [false, true]), ("01", [false, false])]
+        {
+            let line = format!("EPSV {argument}\r\n").into_bytes();
+            let command = Command::read(&line).unwrap();
+            assert_eq!(
+                [Family::V4, Family::V6].map(|family| command.fits(&line, family)),
+                fits,
+                "{argument}"
+            );
         }
     }
 

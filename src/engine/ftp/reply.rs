@@ -22,6 +22,10 @@ pub enum Part {
 pub struct Replies {
     /// The code of the multi-line reply that is not over yet.
     open: Option<u16>,
+    /// The server ends its replies with CR LF.
+    ends_with_crlf: bool,
+    /// The last line ended with a bare LF.
+    is_behind_bare_lf: bool,
 }
 
 impl Replies {
@@ -36,9 +40,17 @@ impl Replies {
         }
     }
 
-    /// Reads a whole line.
-    pub fn read(&mut self, line: &[u8]) -> Part {
+    /// Whether the next line may still belong to the text of the last reply: of a server that ends its replies with
+    /// CR LF, a bare LF may stand in a file's name.
+    pub fn may_be_text(&self) -> bool {
+        self.ends_with_crlf && self.is_behind_bare_lf && self.open.is_none()
+    }
+
+    /// Reads a whole line. `ends_bare`: it ends with LF instead of CR LF.
+    pub fn read(&mut self, line: &[u8], ends_bare: bool) -> Part {
         let part = self.peek(line);
+        self.is_behind_bare_lf = ends_bare;
+        self.ends_with_crlf |= !ends_bare && matches!(part, Part::Last(_));
         match part {
             Part::First(code) => self.open = Some(code),
             Part::Last(_) => self.open = None,
@@ -46,6 +58,11 @@ impl Replies {
         }
         part
     }
+}
+
+/// Whether a line, taken by itself, begins a reply.
+pub fn is_reply(line: &[u8]) -> bool {
+    code(line).is_some()
 }
 
 /// The code of a line, 100 to 699, and the byte behind it.
@@ -104,9 +121,10 @@ mod tests {
 
     #[test]
     fn single_and_multi_line_replies() {
-        let mut replies = Replies::default();
-        assert_eq!(replies.read(b"220 ready\r\n"), Part::Last(220));
-        assert_eq!(replies.read(b"230-hello\r\n"), Part::First(230));
+        let mut all = Replies::default();
+        let mut replies = |line: &[u8]| all.read(line, !line.ends_with(b"\r\n"));
+        assert_eq!(replies(b"220 ready\r\n"), Part::Last(220));
+        assert_eq!(replies(b"230-hello\r\n"), Part::First(230));
         for text in [
             &b"227 Entering Passive Mode (1,2,3,4,5,6)\r\n"[..],
             b"230-more\r\n",
@@ -114,10 +132,10 @@ mod tests {
             b"2300\r\n",
             b"\r\n",
         ] {
-            assert_eq!(replies.read(text), Part::Middle, "{text:?}");
+            assert_eq!(replies(text), Part::Middle, "{text:?}");
         }
-        assert_eq!(replies.read(b"230 done\r\n"), Part::Last(230));
-        assert_eq!(replies.read(b"200\r\n"), Part::Last(200));
+        assert_eq!(replies(b"230 done\r\n"), Part::Last(230));
+        assert_eq!(replies(b"200\r\n"), Part::Last(200));
         for text in [
             &b"hello\r\n"[..],
             b"22\r\n",
@@ -126,8 +144,24 @@ mod tests {
             b"999 x\r\n",
             b" 227 x\r\n",
         ] {
-            assert_eq!(replies.read(text), Part::Stray, "{text:?}");
+            assert_eq!(replies(text), Part::Stray, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_bare_lf_is_suspicious_where_lines_end_with_crlf() {
+        let last = |lines: &[&[u8]]| {
+            let mut replies = Replies::default();
+            lines.iter().for_each(|line| {
+                replies.read(line, !line.ends_with(b"\r\n"));
+            });
+            replies.may_be_text()
+        };
+        assert!(last(&[b"220 a\r\n", b"550 x\n"]));
+        assert!(last(&[b"220-a\n", b"220 a\r\n", b"550-a\r\n", b"550 x\n"]));
+        assert!(!last(&[b"220 a\n", b"550 x\n"]), "a server that ends all its lines so");
+        assert!(!last(&[b"220 a\r\n", b"230-x\n", b"y\n", b"230 x\r\n"]), "a banner with bare LF");
+        assert!(!last(&[b"220-a\r\n", b"220 a\n", b"230 x\n"]), "a banner with CR LF");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Tests against the kernel, in network namespaces of their own: they need root and iproute2.
 
+mod bounds;
 mod commits;
+mod hold;
 mod net;
 mod pace;
 mod pinholes;

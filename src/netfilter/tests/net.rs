@@ -62,6 +62,11 @@ impl Net {
     }
 
     pub fn with(configuration: &Config) -> Self {
+        Net::with_shifted(configuration, &[])
+    }
+
+    /// The same, where so many shifted connections live already.
+    pub fn with_shifted(configuration: &Config, shifted: &[ControlTuple]) -> Self {
         let [client, router, server] = [Host::new(), Host::new(), Host::new()];
         for host in [&client, &router, &server] {
             // No duplicate address detection: for a second it would keep the router from asking who its neighbours are.
@@ -84,10 +89,10 @@ impl Net {
             ));
         }
         router.sh(ADMIN);
-        let configuration = configuration.clone();
+        let (configuration, shifted) = (configuration.clone(), shifted.to_vec());
         let firewall = router.run(move || {
             let mut firewall = Firewall::open(&configuration).unwrap();
-            assert_eq!(firewall.install(Live::default()).unwrap(), []);
+            assert_eq!(firewall.install(Live { shifted: &shifted, ..Live::default() }).unwrap(), []);
             firewall
         });
         Net { client, router, server, firewall: Arc::new(Mutex::new(firewall)) }
@@ -155,4 +160,11 @@ fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 #[track_caller]
 pub fn is_refused(host: &Host, address: &str) {
     assert!(dial_for(host, address, IMPATIENCE).is_err(), "{address} could be reached");
+}
+
+/// A connection of which nobody answers the SYN.
+#[track_caller]
+pub fn is_dropped(host: &Host, address: &str) {
+    let error = dial_for(host, address, IMPATIENCE).expect_err("it could be reached");
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{address}");
 }

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 
 use ftpalg::engine::pinhole::Change;
 
-use super::super::ConnTrack;
+use super::super::{ConnTrack, Fate};
 use super::net::{Connected, Net, connects, is_refused, listen};
 use super::*;
 
@@ -71,7 +71,7 @@ fn both_taps_see_the_server_facing_tuple() {
             let wrong = ControlTuple { client: tuple.server, ..tuple };
             (
                 conntrack.client_view(&tuple).unwrap().unwrap(),
-                conntrack.is_live(&tuple).unwrap(),
+                conntrack.fate(&tuple) == Fate::Live,
                 conntrack.client_view(&wrong).unwrap(),
             )
         });
@@ -94,7 +94,7 @@ fn what_both_ends_closed_is_not_live() {
     let tuple = tuple_of(&control);
     drop(control);
     std::thread::sleep(Duration::from_millis(100));
-    assert!(!net.router.run(move || ConnTrack::open().unwrap().is_live(&tuple).unwrap()));
+    assert!(!net.router.run(move || ConnTrack::open().unwrap().fate(&tuple) == Fate::Live));
 }
 
 #[test]

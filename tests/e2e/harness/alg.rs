@@ -4,9 +4,10 @@ use std::env;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use netlab::{Host, Process, Signal};
 
 /// The application-level gateway of a router.
@@ -51,6 +52,8 @@ pub struct Daemon {
     pub process: Process,
     /// Its configuration file.
     pub config: PathBuf,
+    /// The program's file.
+    pub program: PathBuf,
     router: String,
     /// What earlier runs logged.
     earlier: String,
@@ -62,23 +65,54 @@ impl Daemon {
     pub fn start(router: &Host, dir: &Path, settings: &str, accept_in: &[&str]) -> Result<Daemon> {
         let config = dir.join(format!("{}.toml", router.name()));
         fs::write(&config, configuration(router, dir, settings, accept_in))?;
-        let process = launch(router, &config)?;
-        let mut daemon = Daemon { process, config, router: router.name().to_owned(), earlier: String::new() };
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_ftpalg"));
+        let process = launch(router, &program, &config)?;
+        let mut daemon =
+            Daemon { process, config, program, router: router.name().to_owned(), earlier: String::new() };
         daemon.process.wait_for_log("ready", Duration::from_secs(10))?;
         Ok(daemon)
     }
 
     /// Starts it again once it has ended, and waits until it says that it is ready.
     pub fn start_again(&mut self, router: &Host) -> Result<()> {
-        self.earlier += &self.process.log();
-        self.process = launch(router, &self.config)?;
+        self.launch_again(router)?;
         self.process.wait_for_log("ready", Duration::from_secs(10))
+    }
+
+    /// The same, without waiting.
+    pub fn launch_again(&mut self, router: &Host) -> Result<()> {
+        self.earlier += &self.process.log();
+        self.process = launch(router, &self.program, &self.config)?;
+        Ok(())
+    }
+
+    /// Puts a line at the beginning of the configuration in place of the first one that has its key, sends SIGHUP, and
+    /// waits until the log says what came of it.
+    pub fn reload(&mut self, line: &str, says: &str) -> Result<()> {
+        let text = fs::read_to_string(&self.config)?;
+        let key = line.split('=').next().unwrap_or_default();
+        let others = text.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n");
+        fs::write(&self.config, format!("{line}\n{others}\n"))?;
+        let before = self.process.log().matches(says).count();
+        self.process.signal(Signal::SIGHUP)?;
+        let limit = Instant::now() + Duration::from_secs(10);
+        while self.process.log().matches(says).count() == before {
+            ensure!(Instant::now() < limit, "not {says:?} after SIGHUP:\n{}", self.process.log());
+            sleep(Duration::from_millis(5));
+        }
+        fs::write(&self.config, text)?;
+        Ok(())
     }
 
     /// SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         self.process.signal(Signal::SIGKILL)?;
         self.process.wait(Duration::from_secs(5)).map(drop)
+    }
+
+    /// Where it keeps its sessions.
+    pub fn state_dir(&self) -> PathBuf {
+        self.config.with_extension("state")
     }
 
     /// What all runs have logged.
@@ -100,7 +134,8 @@ pub fn configuration(router: &Host, dir: &Path, settings: &str, accept_in: &[&st
     format!("accept-in = {chains:?}\nstate-dir = {:?}\n{settings}\n", path("state"))
 }
 
-fn launch(router: &Host, config: &Path) -> Result<Process> {
+fn launch(router: &Host, program: &Path, config: &Path) -> Result<Process> {
     let command = ["run".as_ref(), "--config".as_ref(), config.as_os_str()];
-    router.spawn(&config.with_extension("log"), env!("CARGO_BIN_EXE_ftpalg"), command)
+    let program = program.to_str().context("not UTF-8")?;
+    router.spawn(&config.with_extension("log"), program, command)
 }

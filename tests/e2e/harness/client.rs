@@ -127,7 +127,7 @@ fn curl_config(server: SocketAddr, mode: Mode, steps: &[Step]) -> String {
             Transfer::Put(_) => format!("upload-file = \"{local}\""),
         };
         let url = format!("url = \"ftp://{server}/{}\"", step.remote);
-        format!("silent\nshow-error\nverbose\nfail-early\nconnect-timeout = 20\n{mode}\n{url}\n{file}\n")
+        format!("silent\nshow-error\nverbose\nfail-early\nconnect-timeout = 60\n{mode}\n{url}\n{file}\n")
     });
     paragraphs.collect::<Vec<_>>().join("next\n")
 }
@@ -139,7 +139,7 @@ fn lftp_script(server: SocketAddr, mode: Mode, steps: &[Step], pipelined: bool) 
     let mut script = format!(
         "set cmd:fail-exit yes
 set net:max-retries 2
-set net:timeout 20
+set net:timeout 60
 set net:reconnect-interval-base 1
 set net:persist-retries 0
 set ftp:ssl-allow no

@@ -51,9 +51,13 @@ impl Firewall {
             let _ = write!(
                 text,
                 "counter invalid_{chain} {{ }}
+                counter invalid_beside_{chain} {{ }}
                 chain {chain} {{
                     type filter hook {chain} priority filter; policy drop;
-                    ct state invalid counter name invalid_{chain} drop
+                    ct state invalid tcp flags rst counter name invalid_beside_{chain} drop
+                    ct state invalid tcp dport {{ {ports} }} counter name invalid_{chain} drop
+                    ct state invalid tcp sport {{ {ports} }} counter name invalid_{chain} drop
+                    ct state invalid counter name invalid_beside_{chain} drop
                     ct state established,related accept
                     meta l4proto {{ icmp, ipv6-icmp }} accept
                     {control}

@@ -6,15 +6,18 @@
 
 mod alg;
 mod client;
+mod elements;
 mod firewall;
+mod footprint;
 mod net;
 mod server;
 mod session;
 mod table;
 mod topology;
 
-pub use alg::{Alg, configuration};
+pub use alg::{Alg, Daemon, configuration};
 pub use client::Client;
+pub use footprint::Footprint;
 pub use net::{Net, Setup};
 pub use server::{Server, ServerKind};
 pub use session::{Mode, STANDARD, Transfer};

@@ -105,16 +105,24 @@ pub fn verify(steps: &[Step], files: &Path, root: &Path) -> Result<()> {
         let arrived = fs::read(&copy)
             .with_context(|| format!("{:?}: {} is not there", step.transfer, copy.display()))?;
         let expected = fs::read(&original)?;
+        if !expected.starts_with(&arrived) {
+            bail!("{:?}: other bytes arrived than were sent", step.transfer);
+        }
         if arrived != expected {
-            bail!(
-                "{:?}: {} of {} bytes arrived, or not the same",
-                step.transfer,
-                arrived.len(),
-                expected.len()
-            );
+            bail!("{:?}: {} of {} bytes arrived", step.transfer, arrived.len(), expected.len());
         }
     }
     Ok(())
+}
+
+/// Removes the copies, for tests that make many.
+pub fn discard(steps: &[Step], root: &Path, dir: &Path) -> Result<()> {
+    for step in steps {
+        if let Transfer::Put(_) = step.transfer {
+            fs::remove_file(root.join(&step.remote))?;
+        }
+    }
+    Ok(fs::remove_dir_all(dir)?)
 }
 
 /// Makes the files to be moved.

@@ -123,6 +123,7 @@ pub struct Layout {
     /// The bad wires among the links.
     pub wires: Vec<Wire>,
     disorder: Option<Disorder>,
+    router_is_this_machine: bool,
 }
 
 impl Layout {
@@ -134,6 +135,7 @@ impl Layout {
         ports: &[u16],
         disorder: Option<Disorder>,
         tunnel: Tunnel,
+        router_is_this_machine: bool,
     ) -> Result<Layout> {
         let unset = IpAddr::from([0, 0, 0, 0]);
         let mut layout = Layout {
@@ -147,6 +149,7 @@ impl Layout {
             switches: vec![],
             wires: vec![],
             disorder,
+            router_is_this_machine,
         };
         match topology {
             Topology::Masquerade => layout.masquerade(lab, plan),
@@ -355,7 +358,8 @@ impl Layout {
 
     fn add(&mut self, lab: &Lab, names: &[&str]) -> Result<()> {
         for name in names {
-            self.hosts.push(lab.host(name)?);
+            let is_this_machine = self.router_is_this_machine && *name == "router";
+            self.hosts.push(if is_this_machine { lab.this_machine(name)? } else { lab.host(name)? });
         }
         Ok(())
     }

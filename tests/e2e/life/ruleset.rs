@@ -78,6 +78,27 @@ fn reloaded_in_the_middle(topology: Topology, plan: Plan) -> Result<()> {
     finish(net, wiretap)
 }
 
+/// The same with no firewall for a while, as `systemctl restart nftables` has it. Without a chain of the type nat the
+/// kernel translates no address, of established connections either.
+#[test]
+fn restarts_in_the_middle_of_commands() -> Result<()> {
+    let (net, server, wiretap) = tapped(Topology::Masquerade, Plan::ShortInside, ServerKind::Vsftpd)?;
+    let mut session = Session::open(&net, &server)?;
+    session.fetch_in_all_modes()?;
+    for _ in 0..5 {
+        session.begin("chat 40")?;
+        for _ in 0..4 {
+            net.router().nft("flush ruleset")?;
+            net.router().nft(&net.ruleset())?;
+        }
+        wait_until("ftpalg's part is back", || is_whole(&net))?;
+        session.hear()?;
+        session.fetch_in_all_modes()?;
+    }
+    session.quit()?;
+    finish(net, wiretap)
+}
+
 #[test]
 fn reloads_in_the_middle_of_commands_that_grow() -> Result<()> {
     reloaded_in_the_middle(Topology::Masquerade, Plan::ShortInside)

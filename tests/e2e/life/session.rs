@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use netlab::patient;
 
 use crate::harness::{Net, Server};
 
@@ -56,10 +57,20 @@ impl Session {
 
     /// Waits for a step's end. Returns what came of it.
     pub fn hear(&self) -> Result<String> {
-        let answer = self.answers.recv_timeout(LIMIT).context("the client does not answer")?;
+        let answer = self.answers.recv_timeout(patient(LIMIT)).context("the client does not answer")?;
         match answer.strip_prefix("ok") {
             Some(what) => Ok(what.trim().to_owned()),
             None => bail!("{answer}"),
+        }
+    }
+
+    /// Whether the step that was begun has come to its end.
+    pub fn has_answered(&self) -> Result<bool> {
+        match self.answers.try_recv() {
+            Ok(answer) if answer.starts_with("ok") => Ok(true),
+            Ok(answer) => bail!("{answer}"),
+            Err(TryRecvError::Empty) => Ok(false),
+            Err(TryRecvError::Disconnected) => bail!("the client has ended"),
         }
     }
 

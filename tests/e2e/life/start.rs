@@ -203,6 +203,7 @@ fn systemd_is_told() -> Result<()> {
     let notify = format!("NOTIFY_SOCKET={}", path.display());
     let line = [&notify, FTPALG, "run", "--config", &config];
     let mut process = host.spawn(&lab.dir().join("log"), "env", line)?;
+    hear("FDSTORE=1")?;
     hear("READY=1")?;
     hear("WATCHDOG=1")?;
     process.signal(Signal::SIGHUP)?;

@@ -187,7 +187,7 @@ fn packet(frame: &[u8], port: u16, connections: &mut Vec<Connection>) -> Result<
     let Some(Connection { to_server, to_client, .. }) =
         connections.iter_mut().find(|one| one.client == client)
     else {
-        bail!("a packet of a connection that has not begun");
+        bail!("a packet of a connection of {client:?} that has not begun");
     };
     let (here, there) = if is_to_server { (to_server, to_client) } else { (to_client, to_server) };
     if tcp.syn() {

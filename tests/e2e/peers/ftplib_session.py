@@ -32,7 +32,7 @@ class Session(ftplib.FTP):
 
 ftp = Session()
 ftp.set_debuglevel(1)
-ftp.connect(host, int(port), timeout=20)
+ftp.connect(host, int(port), timeout=60)
 ftp.trust_server_pasv_ipv4_address = True
 ftp.login()
 for mode in itertools.cycle(modes.split(",")):

@@ -20,7 +20,7 @@ class Session:
     """A control connection and the data connections that it negotiates."""
 
     def __init__(self):
-        self.control = socket.create_connection((host, int(port)), timeout=20)
+        self.control = socket.create_connection((host, int(port)), timeout=60)
         self.control.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, delay == "nodelay")
         self.input = self.control.makefile("rb")
         self.expect("220")
@@ -58,7 +58,7 @@ class Session:
         """A listening socket and the command that announces it."""
         family = self.control.family
         listener = socket.create_server(("", 0), family=family)
-        listener.settimeout(20)
+        listener.settimeout(60)
         own, number = self.control.getsockname()[0], listener.getsockname()[1]
         if mode.upper() == "PORT":
             numbers = own.split(".") + [str(number >> 8), str(number & 255)]
@@ -74,7 +74,7 @@ class Session:
             address = ".".join(numbers[:4]), int(numbers[4]) * 256 + int(numbers[5])
         else:
             address = self.control.getpeername()[0], int(inside.split("|")[3])
-        return socket.create_connection(address, timeout=20)
+        return socket.create_connection(address, timeout=60)
 
     def fetch(self, pieces=lambda line: [line], before=b"", behind=b"", fill=0):
         """Fetches pub/small; the line that negotiates is sent in these pieces, with these bytes around it. With
@@ -115,7 +115,7 @@ class Session:
 
 def check(data):
     """Reads a data connection to its end."""
-    data.settimeout(20)
+    data.settimeout(60)
     with data:
         got = b"".join(iter(lambda: data.recv(65536), b""))
     assert got == SMALL, f"{len(got)} bytes, or others"

@@ -97,7 +97,7 @@ class Session(threading.Thread):
         if host != self.client:
             return self.reply("500 that is not you")
         source = self.control.getsockname()[0]
-        self.data = lambda: socket.create_connection((host, number), timeout=20, source_address=(source, 0))
+        self.data = lambda: socket.create_connection((host, number), timeout=60, source_address=(source, 0))
         return self.reply("200 fine")
 
     def passive(self, verb):
@@ -106,7 +106,7 @@ class Session(threading.Thread):
             return self.reply("227 Logout.")
         own = self.control.getsockname()[0]
         listener = socket.create_server((own, 0), family=self.control.family)
-        listener.settimeout(20)
+        listener.settimeout(60)
         number = listener.getsockname()[1]
 
         def accept():
@@ -132,7 +132,7 @@ class Session(threading.Thread):
             return self.reply("550 no such file")
         self.reply("150 here it comes")
         data = self.data()
-        data.settimeout(20)
+        data.settimeout(60)
         if verb == "RETR":
             with open(path, "rb") as file:
                 data.sendall(file.read())

@@ -117,6 +117,9 @@ pub struct Oracle {
     site: Site,
     waiting: VecDeque<Waiting>,
     multi_line: Option<u16>,
+    /// Replies end with CR LF; the last line did not.
+    ends_with_crlf: bool,
+    is_behind_bare_lf: bool,
     is_greeted: bool,
     has_spoken: bool,
     is_logged_in: bool,
@@ -132,6 +135,8 @@ impl Oracle {
             site,
             waiting: VecDeque::from([Waiting::Greeting]),
             multi_line: None,
+            ends_with_crlf: false,
+            is_behind_bare_lf: false,
             is_greeted: false,
             has_spoken: false,
             is_logged_in: false,
@@ -148,8 +153,15 @@ impl Oracle {
             return same;
         }
         let kept = &line[..line.len().min(KEPT)];
-        let verb = Command::read(kept).map_or(Verb::Unknown, |command| command.verb);
-        if !std::mem::replace(&mut self.has_spoken, true) && verb == Verb::Unknown {
+        let (verb, argument) = Command::read(kept)
+            .map_or((Verb::Unknown, kept.len()), |command| (command.verb, command.argument));
+        let is_known = verb != Verb::Unknown;
+        let is_plausible = if std::mem::replace(&mut self.has_spoken, true) {
+            self.is_logged_in || is_known || kept.trim_ascii().is_empty()
+        } else {
+            is_known && line.len() <= KEPT && !text::is_request_line(kept)
+        };
+        if !is_plausible {
             self.has_departed = true;
             return same;
         }
@@ -167,7 +179,8 @@ impl Oracle {
                 Waiting::Active(granting)
             }
             Verb::Pasv => Waiting::Passive(227),
-            Verb::Epsv => Waiting::Passive(229),
+            Verb::Epsv if text::fits(&kept[argument..], self.site.server.is_ipv6()) => Waiting::Passive(229),
+            Verb::Epsv => Waiting::Other,
             Verb::Login => Waiting::Login,
             Verb::Reinitialize => Waiting::Reinitialize,
             Verb::Auth => Waiting::Auth,
@@ -185,14 +198,20 @@ impl Oracle {
         if self.has_departed {
             return same;
         }
-        let code = match text::part(&mut self.multi_line, &line[..line.len().min(KEPT)]) {
+        let kept = &line[..line.len().min(KEPT)];
+        let is_bare = text::ends_bare(line);
+        let may_be_text = self.ends_with_crlf && self.is_behind_bare_lf && self.multi_line.is_none();
+        let part = text::part(&mut self.multi_line, kept);
+        self.is_behind_bare_lf = is_bare;
+        self.ends_with_crlf |= !is_bare && matches!(part, Part::Last(_));
+        let code = match part {
+            Part::First(code) | Part::Last(code) if may_be_text && self.awaits(code) => return same,
             Part::Stray => {
                 self.has_departed = !self.is_greeted;
                 return same;
             }
             Part::First(code) => {
-                let next = self.waiting.get(self.unanswered_before(code));
-                if !matches!(next, Some(Waiting::Passive(wanted)) if *wanted == code) {
+                if !self.awaits(code) {
                     return same;
                 }
                 let (want, granting) = self.offer(code, line);
@@ -209,7 +228,7 @@ impl Oracle {
             (Waiting::Greeting, 220) => self.is_greeted = true,
             (Waiting::Greeting, _) | (Waiting::Auth, 234) => self.has_departed = true,
             (Waiting::Login, 230) => self.is_logged_in = true,
-            (Waiting::Reinitialize, 220) => self.is_logged_in = false,
+            (Waiting::Login, 331 | 332) | (Waiting::Reinitialize, 220) => self.log_out(),
             (Waiting::Active(granting), 200) => self.grant(granting),
             (Waiting::Passive(wanted), code) if wanted == code => {
                 if offered.is_some() {
@@ -223,6 +242,22 @@ impl Oracle {
             _ => {}
         }
         same
+    }
+
+    /// What was asked for before opens no more.
+    fn log_out(&mut self) {
+        self.is_logged_in = false;
+        for one in &mut self.waiting {
+            if let Waiting::Active(granting) = one {
+                *granting = None;
+            }
+        }
+    }
+
+    /// Whether a reply with this code would answer a PASV or EPSV.
+    fn awaits(&self, code: u16) -> bool {
+        let next = self.waiting.get(self.unanswered_before(code));
+        matches!(next, Some(Waiting::Passive(wanted)) if *wanted == code)
     }
 
     fn unanswered_before(&self, code: u16) -> usize {

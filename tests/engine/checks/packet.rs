@@ -9,7 +9,7 @@ use ftpalg::engine::options;
 use ftpalg::engine::packet::{Malformed, Packet};
 use ftpalg::engine::position::Translate;
 
-use super::wire::{self, ACK, FIN, PSH, URG, View};
+use super::wire::{self, ACK, FIN, PSH, RST, URG, View};
 
 /// What is done to the packet whose bytes follow.
 #[derive(Debug, Clone, Copy, Default, Arbitrary)]
@@ -67,13 +67,12 @@ fn reads_the_same(packet: &Packet<'_>, bytes: &[u8], view: View) {
     let at = |field: usize| wire::u32_at(bytes, view.tcp + field).unwrap();
     let flags = bytes[view.tcp + 13];
     let [source, destination] = [0, 2].map(|field| wire::u16_at(bytes, view.tcp + field).unwrap());
-    let window = wire::u16_at(bytes, view.tcp + 14).unwrap();
     let urgent = wire::u16_at(bytes, view.tcp + 18).unwrap();
     assert_eq!(packet.source(), SocketAddr::new(view.source, source));
     assert_eq!(packet.destination(), SocketAddr::new(view.destination, destination));
     assert_eq!(packet.sequence(), at(4));
     assert_eq!(packet.acknowledgment(), (flags & ACK != 0).then_some(at(8)));
-    assert_eq!((packet.window(), packet.urgent()), (window, (flags & URG != 0).then_some(urgent)));
+    assert_eq!(packet.urgent(), (flags & URG != 0).then_some(urgent));
     assert_eq!(
         (packet.is_fin(), packet.is_syn(), packet.is_reset()),
         (flags & FIN != 0, flags & 2 != 0, flags & 4 != 0)
@@ -83,7 +82,7 @@ fn reads_the_same(packet: &Packet<'_>, bytes: &[u8], view: View) {
 
     let sliced = SlicedPacket::from_ip(bytes).expect("etherparse reads it");
     let Some(TransportSlice::Tcp(tcp)) = sliced.transport else { panic!("etherparse finds no TCP") };
-    assert_eq!((packet.sequence(), packet.window()), (tcp.sequence_number(), tcp.window_size()));
+    assert_eq!(packet.sequence(), tcp.sequence_number());
     assert_eq!((packet.is_syn(), packet.is_fin(), packet.is_reset()), (tcp.syn(), tcp.fin(), tcp.rst()));
     assert_eq!(packet.acknowledgment(), tcp.ack().then(|| tcp.acknowledgment_number()));
     assert_eq!((packet.options(), packet.payload()), (tcp.options(), tcp.payload()));
@@ -125,7 +124,14 @@ fn edit(mut packet: Packet<'_>, edits: Edits) {
         let moved = Moved(u32::from(edits.shift));
         options::translate_sack(packet.options_mut(), edits.acknowledgment, &moved);
     }
+    let Edits { sequence, acknowledgment, .. } = edits;
+    match (edits.makes(7), edits.length % 2) {
+        (true, 0) => packet.become_reset(sequence, acknowledgment),
+        (true, _) => packet.become_question(sequence, acknowledgment),
+        _ => {}
+    }
     options::read_handshake(packet.options());
+    options::sacked(packet.options(), acknowledgment);
     packet.finish();
 }
 
@@ -162,6 +168,15 @@ fn edited(original: &[u8], view: View, edits: Edits) -> Vec<u8> {
     }
     if edits.makes(6) {
         translate(&mut bytes[view.options()], edits.acknowledgment, &Moved(u32::from(edits.shift)));
+    }
+    if edits.makes(7) {
+        let is_question = edits.length % 2 == 1;
+        bytes.truncate(view.payload);
+        bytes.resize(view.payload + usize::from(is_question), 0);
+        bytes[view.tcp + 4..view.tcp + 8].copy_from_slice(&edits.sequence.to_be_bytes());
+        bytes[view.tcp + 8..view.tcp + 12].copy_from_slice(&edits.acknowledgment.to_be_bytes());
+        bytes[view.tcp + 13] = if is_question { ACK } else { ACK | RST };
+        bytes[view.tcp + 18..view.tcp + 20].fill(0);
     }
     wire::mend(&mut bytes);
     bytes

@@ -38,7 +38,8 @@ pub fn check_lines(said: &[Said<'_>]) {
         match piece.mode {
             Mode::Active => check_command(piece.text),
             Mode::Passive => {
-                assert_eq!(replies.read(piece.text), part(&mut multi_line, piece.text));
+                let read = replies.read(piece.text, ends_bare(piece.text));
+                assert_eq!(read, part(&mut multi_line, piece.text));
                 let commas = reply::passive_addresses(piece.text);
                 let spots: Vec<_> = commas.chain(reply::extended_passive_ports(piece.text)).collect();
                 spots.into_iter().take(20).for_each(|spot| check_text(spot.notation, spot.start, piece.text));
@@ -242,6 +243,22 @@ pub fn ends_properly(mode: Mode, notation: Notation, rest: &[u8]) -> bool {
     }
 }
 
+/// Whether a line ends with a bare LF.
+pub fn ends_bare(line: &[u8]) -> bool {
+    line.ends_with(b"\n") && !line.ends_with(b"\r\n")
+}
+
+/// Whether a client's first line is another protocol's request.
+pub fn is_request_line(line: &[u8]) -> bool {
+    let line: String = line.iter().map(|&byte| char::from(byte)).collect();
+    [" HTTP/", " SIP/", " RTSP/"].iter().any(|protocol| line.contains(protocol))
+}
+
+/// Whether an EPSV asks for the family of its own control connection (RFC 2428, section 3).
+pub fn fits(argument: &[u8], is_v6: bool) -> bool {
+    matches!((argument.trim_ascii(), is_v6), (b"", _) | (b"1", false) | (b"2", true))
+}
+
 /// Whether a reply is one final reply, perhaps behind preliminary ones, of which every gateway knows that it answers
 /// this command, and which changes nothing for the commands that follow.
 pub fn is_proper_answer(command: &[u8], reply: &[u8]) -> bool {
@@ -251,13 +268,15 @@ pub fn is_proper_answer(command: &[u8], reply: &[u8]) -> bool {
         reply.split_inclusive(|&byte| byte == b'\n').map(|line| part(&mut open, &kept(line))).collect();
     let finals = parts.iter().filter(|part| matches!(part, Part::Last(200..))).count();
     let Some(&Part::Last(code @ 200..)) = parts.last() else { return false };
-    if finals != 1 || parts.contains(&Part::Stray) {
+    let is_bare = reply.split_inclusive(|&byte| byte == b'\n').any(ends_bare);
+    if finals != 1 || is_bare || parts.contains(&Part::Stray) {
         return false;
     }
     let command = kept(command);
     match Command::read(&command).map_or(Verb::Unknown, |command| command.verb) {
         _ if command.trim_ascii().is_empty() => (500..504).contains(&code),
         Verb::Transfer | Verb::Abort => ![200, 227, 229, 230].contains(&code),
+        Verb::Login => ![331, 332].contains(&code),
         Verb::Auth => code != 234,
         Verb::Reinitialize => code != 220,
         _ => true,

@@ -133,12 +133,33 @@ fn segments_out_of_the_window_change_nothing() {
     for off in [200_000_i32, -200_000, i32::MIN, i32::MAX] {
         let mut far = clients(&talk, b"PORT 10,0,0,2,19,138\r\n");
         far.sequence = far.sequence.wrapping_add_signed(off);
-        far.acknowledgment = Some(12345);
-        let out = passes(&mut talk, Tap::ToServer, far.clone()).expect("the server will refuse it");
-        assert_eq!(out.payload, far.payload);
+        for acknowledgment in [far.acknowledgment, Some(12345)] {
+            far.acknowledgment = acknowledgment;
+            // What is not read must not reach the server, whatever window it has.
+            let out = passes(&mut talk, Tap::ToServer, far.clone());
+            assert_eq!(out.map(|out| out.payload), (off < 0).then(|| far.payload.clone()), "{off}");
+        }
     }
     talk.exchange("NOOP\r\n", "200 ok\r\n");
     assert_eq!(talk.world.router.opened.len(), 1);
+    talk.closes();
+}
+
+/// RFC 9293, section 3.10.7.4; RFC 5961, section 5.2.
+#[test]
+fn what_the_receiver_would_not_look_at_is_not_read() {
+    let mut talk = shifted();
+    let honest = clients(&talk, b"PORT 10,0,0,2,19,138\r\n");
+    let acknowledged = honest.acknowledgment.unwrap();
+    for acknowledgment in [None, Some(acknowledged.wrapping_add(100_000)), Some(acknowledged ^ (1 << 31))] {
+        let forged = Segment { acknowledgment, ..honest.clone() };
+        assert!(passes(&mut talk, Tap::ToServer, forged).is_none(), "{acknowledgment:?}");
+    }
+    let mut reset = Segment { reset: true, ..honest };
+    reset.sequence = reset.sequence.wrapping_sub(1);
+    passes(&mut talk, Tap::ToServer, reset);
+    assert_eq!(talk.world.router.kernel.expected.len(), 0);
+    talk.says("PORT 10,0,0,2,19,139\r\n", "PORT 203,0,113,1,19,139\r\n");
     talk.closes();
 }
 

@@ -1,0 +1,76 @@
+//! How much sessions may write to the log.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::clock;
+
+/// What a line costs: 200 a second in the long run. journald itself, where it is left as it comes, takes 10,000 in 30
+/// seconds and then leaves out everything, the lines that matter among them.
+const COST: Duration = Duration::from_millis(5);
+
+/// How much may be written ahead: 2,000 lines at once.
+const AHEAD: Duration = Duration::from_secs(10);
+
+/// How often it is told that lines were left out.
+const TELL: Duration = Duration::from_secs(10);
+
+/// One worker's lines about its sessions.
+#[derive(Debug, Default)]
+pub struct Allowance {
+    /// When all that was written is paid for (time since boot).
+    paid: Duration,
+    left_out: u64,
+    /// When that was last told.
+    told: Duration,
+}
+
+impl Allowance {
+    /// Has a line written, unless there were too many of late.
+    pub fn line(&mut self, write: impl FnOnce()) {
+        let now = clock::now();
+        if !self.admits(now) {
+            self.left_out += 1;
+            return;
+        }
+        if self.left_out > 0 && now >= self.told + TELL {
+            warn!("{} lines about sessions were left out: there were too many", self.left_out);
+            (self.left_out, self.told) = (0, now);
+        }
+        write();
+    }
+
+    fn admits(&mut self, now: Duration) -> bool {
+        let paid = self.paid.max(now) + COST;
+        let is_admitted = paid <= now + AHEAD;
+        if is_admitted {
+            self.paid = paid;
+        }
+        is_admitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_cut_and_what_comes_later_is_written_again() {
+        let mut allowance = Allowance::default();
+        let mut now = Duration::from_secs(1000);
+        let mut written = |seconds: u32| {
+            let mut number = 0;
+            for _ in 0..seconds * 10_000 {
+                now += Duration::from_micros(100);
+                number += u32::from(allowance.admits(now));
+            }
+            number
+        };
+        assert!((2_190..=2_210).contains(&written(1)), "all at once");
+        assert!((1_990..=2_010).contains(&written(10)), "in the long run");
+        now += Duration::from_secs(5);
+        let afterwards = (0..5_000).filter(|_| allowance.admits(now)).count();
+        assert!((990..=1_010).contains(&afterwards), "{afterwards}");
+    }
+}

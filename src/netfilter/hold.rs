@@ -1,0 +1,149 @@
+//! The table that no flush takes away (nft-rules/hold.nft), because it belongs to a socket. It lives for as long as
+//! anybody has that socket open: also beyond the daemon, where a service manager keeps it for the next one.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use ftpalg::engine::control::ControlTuple;
+use tracing::{debug, warn};
+
+use super::element::{Element, Set};
+use super::firewall::{FirewallError, has_table};
+use super::netlink::Connection;
+use super::ruleset::{self, Live};
+use super::sys::{Nft, Owner};
+use crate::config::Config;
+
+/// How many commands libnftables gets at once where there may be thousands: it takes kilobytes for each.
+const AT_ONCE: usize = 128;
+
+/// The table, and those of earlier daemons.
+pub struct Hold {
+    state: State,
+    /// Its name, one of [`ruleset::HOLD_NAMES`].
+    name: &'static str,
+    /// The sockets of earlier daemons, and with each its table.
+    inherited: Vec<Owner>,
+    /// Somebody else keeps the socket, too.
+    is_kept: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Not tried yet.
+    Untried,
+    /// It is in, for packets with this mark and connections to these ports.
+    With(u32, Vec<u16>),
+    /// The kernel, or libnftables, does not know tables that have an owner.
+    Without,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self { state: State::Untried, name: ruleset::HOLD_NAMES[0], inherited: Vec::new(), is_kept: false }
+    }
+}
+
+impl Hold {
+    /// Sockets of earlier daemons, and with each its table.
+    pub fn inherit(&mut self, sockets: Vec<OwnedFd>) {
+        self.inherited = sockets.into_iter().map(Owner::from).collect();
+    }
+
+    /// The mark that a translated packet must bear; none where a flush can't be outlived.
+    pub fn mark(&self) -> Option<u32> {
+        match self.state {
+            State::With(mark, _) => Some(mark),
+            State::Untried | State::Without => None,
+        }
+    }
+
+    /// Puts the table in, or one for the configuration as it is now in its place.
+    pub fn put_in(&mut self, nft: &mut Nft, connection: &mut Connection, config: &Config, live: Live<'_>) {
+        let before = match &self.state {
+            State::With(mark, ports) if (*mark, ports) == (config.mark, &config.control_ports) => return,
+            State::Without => return,
+            State::With(..) => ruleset::hold_removal(self.name),
+            State::Untried => {
+                let is_free = |name: &&str| !has_table(connection, name);
+                if !self.inherited.is_empty() {
+                    self.name = ruleset::HOLD_NAMES.into_iter().find(is_free).unwrap_or(self.name);
+                }
+                String::new()
+            }
+        };
+        let text = format!("{before}{}{}", ruleset::hold(config, self.name), ruleset::held(live, self.name));
+        self.state = match nft.run(&text) {
+            Ok(()) => State::With(config.mark, config.control_ports.clone()),
+            Err(error) => {
+                warn!(
+                    "a firewall reload may corrupt FTP sessions whose text was changed: this kernel has no tables with \
+                     an owner ({error})"
+                );
+                State::Without
+            }
+        };
+    }
+
+    /// Connections that have come to their end: packets of theirs are neither held up nor watched any more.
+    pub fn let_pass(
+        &self,
+        nft: &mut Nft,
+        connection: &mut Connection,
+        ended: &[ControlTuple],
+    ) -> Result<(), FirewallError> {
+        if self.mark().is_none() {
+            return Ok(());
+        }
+        for some in ended.chunks(AT_ONCE) {
+            let mut commands = String::new();
+            for tuple in some {
+                for set in [Set::Held, Set::Watched] {
+                    let element = Element::control(set, tuple)?;
+                    if connection.request(element.question_in(self.name), |_| {}).is_ok() {
+                        commands += &element.deletion_in(self.name);
+                    }
+                }
+            }
+            if !commands.is_empty() {
+                nft.run(&commands).map_err(FirewallError::LetPass)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes it out. While `shifted` connections live and somebody else keeps the socket, it stays for
+    /// them, until the next daemon.
+    pub fn take_out(&mut self, nft: &mut Nft, shifted: &[ControlTuple]) -> Result<(), String> {
+        let stays = self.is_kept && !shifted.is_empty();
+        match std::mem::replace(&mut self.state, State::Untried) {
+            State::With(..) if !stays => nft.run(&ruleset::hold_removal(self.name)),
+            State::With(..) => nft.run(&ruleset::hold_stops_watching(self.name)),
+            State::Untried | State::Without => Ok(()),
+        }
+    }
+
+    /// The table's name and the socket that it belongs to, to be kept beyond the daemon.
+    pub fn owner<'a>(&self, nft: &'a Nft) -> Option<(&'static str, BorrowedFd<'a>)> {
+        self.mark()?;
+        Some((self.name, nft.socket()?))
+    }
+
+    /// Somebody else keeps the socket now, too.
+    pub fn is_kept(&mut self) {
+        self.is_kept = true;
+    }
+
+    /// Takes out the tables of earlier daemons, which would hold up what this one has translated. Returns their names.
+    pub fn take_over(&mut self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        for owner in self.inherited.drain(..) {
+            for name in ruleset::HOLD_NAMES.into_iter().filter(|name| *name != self.name) {
+                match owner.delete_table(name) {
+                    Ok(()) => names.push(name),
+                    Err(error) => debug!("table inet {name} is not taken out: {error}"),
+                }
+            }
+        }
+        names
+    }
+}

@@ -1,0 +1,102 @@
+//! Sets that are full.
+
+use std::io::{Read as _, Write as _};
+use std::net::Ipv4Addr;
+
+use ftpalg::engine::pinhole::Change;
+
+use super::super::transaction::CommitError;
+use super::net::{Net, connects, is_refused, listen};
+use super::*;
+
+/// So many connections, from 203.0.113.0 and its neighbours.
+fn crowd(size: u32) -> impl Iterator<Item = ControlTuple> {
+    (0..size).map(|number| {
+        let port = u16::try_from(1024 + number % 50_000).unwrap();
+        let client = (Ipv4Addr::from_bits(0xcb00_7100 + number / 50_000), port).into();
+        ControlTuple { server: "192.0.2.1:21".parse().unwrap(), client }
+    })
+}
+
+/// Fills a set of connections.
+fn fill(host: &Host, set: &str, size: u32) {
+    let element = |ControlTuple { server, client }: ControlTuple| {
+        format!("{} . {} . {} . {}", server.ip(), server.port(), client.ip(), client.port())
+    };
+    let crowd = crowd(size).map(element).collect::<Vec<_>>().join(",");
+    let file = std::env::temp_dir().join(format!("ftpalg-crowd-{}-{set}", std::process::id()));
+    std::fs::write(&file, format!("add element inet ftpalg {set} {{ {crowd} }}")).unwrap();
+    let (ok, text) = host.try_sh(&format!("nft -f {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    assert!(ok, "{text}");
+}
+
+#[test]
+fn a_full_set_of_control_connections_takes_no_more_and_keeps_what_it_has() {
+    let (host, mut firewall) = installed(&config());
+    fill(&host, "control4", 65_536);
+    let known = tuple("203.0.113.0:1024", "192.0.2.1:21");
+    let other = tuple("198.51.100.7:1024", "192.0.2.1:21");
+    assert!(matches!(firewall.commit(&[Change::Track(other)]), Err(CommitError::Full)));
+    // The clock of one that is there can be started anew, and IPv6 has a set of its own.
+    firewall.commit(&[Change::Track(known)]).unwrap();
+    firewall.commit(&[Change::Track(tuple("[2001:db8::1]:1024", "[2001:db8::2]:21"))]).unwrap();
+    firewall.commit(&[Change::Forget(known), Change::Track(other)]).unwrap();
+    assert!(matches!(firewall.commit(&[Change::Track(known)]), Err(CommitError::Full)));
+}
+
+#[test]
+fn a_data_connection_passes_where_no_more_can_be_remembered() {
+    let net = Net::new();
+    fill(&net.router, "used4", 262_144);
+    let listener = listen(&net.client, "192.168.1.2:4000");
+    net.commit(&[Change::Open(pinhole(
+        "198.51.100.9",
+        "198.51.100.1:5000",
+        "192.168.1.2:4000",
+        "203.0.113.50",
+        0,
+    ))]);
+    let mut data = connects(&net.server, "198.51.100.1:5000", &listener);
+    data.dialler.write_all(b"data").unwrap();
+    let mut read = [0; 4];
+    data.listener.set_nonblocking(false).unwrap();
+    data.listener.read_exact(&mut read).unwrap();
+    assert_eq!(net.router.counted("used_full"), 1);
+    assert_eq!(net.router.counted("pinholes_used"), 1);
+    assert_eq!(net.leaked(), 0);
+    is_refused(&net.server, "198.51.100.1:5000");
+}
+
+/// 65,536 connections are held up already: what is translated passes, and so does what is not. Nothing is dropped that
+/// is not known to be shifted.
+#[test]
+fn a_connection_passes_where_no_more_can_be_held_up() {
+    let crowd: Vec<_> = crowd(65_536).collect();
+    let net = Net::with_shifted(&config(), &crowd);
+    assert!(
+        net.firewall.lock().unwrap().translated_mark().is_some(),
+        "this kernel has no tables with an owner"
+    );
+    net.router.sh("nft 'flush chain inet ftpalg divert; add rule inet ftpalg divert meta mark set meta mark | 0x200000'");
+    let listener = listen(&net.server, "198.51.100.9:21");
+    let mut control = connects(&net.client, "198.51.100.9:21", &listener);
+    control.listener.set_nonblocking(false).unwrap();
+    for _ in 0..2 {
+        control.dialler.write_all(b"NOOP\r\n").unwrap();
+        let mut read = [0; 6];
+        control.listener.read_exact(&mut read).unwrap();
+        net.router.sh("nft flush chain inet ftpalg divert");
+    }
+    assert!(net.router.sh("nft list counter inet ftpalg_hold held_up").contains("packets 0 "));
+    assert_eq!(net.leaked(), 0);
+    // Once others have ended, there is room again.
+    net.firewall.lock().unwrap().let_pass(&crowd[..10]).unwrap();
+    net.router.sh("nft 'add rule inet ftpalg divert meta mark set meta mark | 0x200000'");
+    control.dialler.write_all(b"NOOP\r\n").unwrap();
+    control.listener.read_exact(&mut [0; 6]).unwrap();
+    net.router.sh("nft flush chain inet ftpalg divert");
+    control.dialler.write_all(b"NOOP\r\n").unwrap();
+    control.listener.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    control.listener.read_exact(&mut [0; 6]).expect_err("held up");
+}

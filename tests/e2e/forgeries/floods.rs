@@ -1,0 +1,40 @@
+//! Hosts that ask for more than there is: what they are given is bounded, and nobody else feels it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::Arena;
+use crate::harness::Topology;
+
+#[test]
+fn a_session_that_asks_for_thousands_of_ports_has_one() -> Result<()> {
+    let arena = Arena::new(Topology::Masquerade, "")?;
+    arena.run("floods", "asking_for_ports")?;
+    arena.finish()
+}
+
+#[test]
+fn a_client_with_a_thousand_sessions_leaves_room_for_others() -> Result<()> {
+    let arena = Arena::new(Topology::Masquerade, "")?;
+    arena.run("floods", "many_sessions")?;
+    arena.finish()
+}
+
+#[test]
+fn a_flood_of_syns_is_noticed_and_passes_by() -> Result<()> {
+    let arena = Arena::new(Topology::Masquerade, "")?;
+    arena.run("floods", "syns")?;
+    // The counters are looked at every ten seconds.
+    std::thread::sleep(Duration::from_millis(500));
+    let log = arena.net.daemons[0].log();
+    ensure!(log.contains("too many SYNs wait for a server's greeting"), "the log does not tell:\n{log}");
+    arena.finish()
+}
+
+#[test]
+fn a_server_that_greets_late_is_waited_for() -> Result<()> {
+    let arena = Arena::new(Topology::Masquerade, "")?;
+    arena.run("floods", "slow_greeting")?;
+    arena.finish()
+}

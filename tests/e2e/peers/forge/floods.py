@@ -1,0 +1,127 @@
+"""Hosts that ask for more than there is."""
+
+import random
+
+from lab import *
+
+
+def memory():
+    """The daemon's resident memory in KiB."""
+    with open(f"/proc/{LAB['daemon']}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+SETS = ("open4", "pending4", "dnat4", "snat4", "mark4")
+
+
+def asking_for_ports():
+    """One session asks for thousands of pinholes, without waiting and without using one; others do not feel it."""
+    listen("client", 5001)
+    listen("server", 6001)
+    greedy, other = Talk("insider"), Talk("client")
+    before = memory()
+    # One after the other: each takes the place of the one before.
+    for number in range(300):
+        greedy.port(10_000 + number)
+        greedy.pasv(20_000 + number)
+    assert elements("open4") == 1, elements("open4")
+    # All at once, and never answered: a few are expected, the rest refused.
+    greedy.server.socket.settimeout(20 * PATIENCE)
+    lines = [port_line(address("insider"), 10_000 + number) for number in range(5000)]
+    greedy.client.socket.setblocking(True)
+    for start in range(0, len(lines), 50):
+        greedy.client.say(*lines[start : start + 50])
+        heard = [greedy.server.hear() for _ in lines[start : start + 50]]
+        assert all(line.startswith("PORT ") for line in heard)
+    assert elements("pending4") <= 8 and sum(elements(name) for name in SETS) <= 8 + 3, [elements(name) for name in SETS]
+    greedy.server.say(*["200 fine"] * 5000)
+    for _ in range(5000):
+        greedy.client.hear()
+    assert elements("open4") <= 1
+    where = other.port(5001)
+    assert works("server", where) and works("client", other.pasv(6001)), "another client's session"
+    # PASV without end: behind more of them than are kept account of, nothing opens any more in this session.
+    greedy.client.say(*["PASV"] * 3000)
+    for _ in range(3000):
+        greedy.server.hear()
+    offer = f"227 Entering Passive Mode ({commas(address('server'), 6001)})."
+    greedy.server.say(*[offer] * 3000)
+    for _ in range(3000):
+        greedy.client.hear()
+    assert elements("open4") <= 1 and fails("insider", (LAB["dialled"], 6001))
+    other.port(5001)
+    assert works("server", where), "another client's session"
+    assert memory() - before < 8192, f"{memory() - before} KiB more"
+
+
+def many_sessions():
+    """One client opens thousands of sessions, each with a pinhole; those of another go on, and what it held is free when it
+    has gone."""
+    listen("client", 5001)
+    other = Talk("client")
+    before = memory()
+    talks = [Talk("insider") for _ in range(1100)]
+    for number, talk in enumerate(talks):
+        talk.port(10_000 + number)
+    # The cap of one client (MAX_PINHOLES_PER_CLIENT).
+    assert elements("open4") == 1024, elements("open4")
+    where = other.port(5001)
+    assert works("server", where), "another client's session"
+    assert works("server", Talk("client").port(5001)), "another client's new session"
+    assert memory() - before < 65_536, f"{memory() - before} KiB more"
+    for talk in talks:
+        talk.client.reset()
+        time.sleep(0.003)  # resets are sent once, and the queue has an end
+    time.sleep(2)
+    left = elements("open4")
+    assert left == 0, f"{left} pinholes of sessions that were reset"
+    listen("insider", 9001)
+    assert works("server", Talk("insider").port(9001)), "the client that has come to its senses"
+
+
+def syns():
+    """SYNs with forged sources, to hosts that are not there, until the set of new control connections is full."""
+    listen("client", 5001)
+    other = Talk("client")
+    send = sender("insider")
+    nowhere = address("server").rsplit(".", 1)[0]
+    # So many SYNs in ten seconds are more than a script sends on a busy machine: most of them are put in as the rule would
+    # have put them in.
+    filled = [f"{nowhere}.{240 + n // 60_000} . 21 . {LAB['seen']} . {1024 + n % 60_000} timeout 30s" for n in range(65_536)]
+    with open(os.path.join(LAB["dir"], "filled.nft"), "w") as file:
+        file.write("add element inet ftpalg control_new4 { " + ", ".join(filled) + " }\n")
+    nft("router", "-f", file.name)
+    assert works("server", other.port(5001)), "the session that lives"
+    arrived, begun = counter("inside"), counter("sessions_begun", "inet ftpalg")
+    for number in range(3000):
+        source = (f"10.0.9.{3 + number % 250}", 1024 + number)
+        send(tcp(source, (f"{nowhere}.{210 + number % 16}", 21), random.getrandbits(32), 0, SYN))
+    until("they arrive", lambda: counter("inside") - arrived >= 3000)
+    assert counter("sessions_begun", "inet ftpalg") - begun >= 3000
+    assert counter("sessions_unseen", "inet ftpalg") > 1000, "the set is not full"
+    # What begins at the bound is not looked at, and not hindered either.
+    unseen = Talk("client")
+    line, _ = unseen.ask(port_line(address("client"), 5001), "200 fine")
+    assert line == port_line(address("client"), 5001), line
+    assert works("server", other.port(5001)), "the session that lives"
+    # Later there is room again.
+    until("the set is empty", lambda: elements("control_new4") == 0, limit=40)
+    assert works("server", Talk("client").port(5001)), "a session that begins afterwards"
+    # What a SYN puts in stays for ten seconds.
+    for number in range(500):
+        source = (f"10.0.9.{3 + number % 250}", 11_024 + number)
+        send(tcp(source, (f"{nowhere}.{210 + number % 16}", 21), random.getrandbits(32), 0, SYN))
+    until("they are in", lambda: elements("control_new4") >= 500)
+    until("they are gone", lambda: elements("control_new4") == 0, limit=15)
+
+
+def slow_greeting():
+    """Ten seconds are for a SYN that nobody answers: a server that takes longer to greet is waited for."""
+    listen("client", 5001)
+    talk = Talk("client", login=False)
+    time.sleep(13)
+    talk.greet()
+    assert works("server", talk.port(5001))
+
+
+run(globals())

@@ -1,0 +1,73 @@
+"""As much of a service manager as a daemon's file descriptors need (sd_notify(3), sd_listen_fds(3)):
+service_manager.py NOTIFY_SOCKET LOG PROGRAM ARGUMENT...
+
+Each line on standard input is an order, and each is answered by a line.
+
+  start  starts the program with what it has given to be kept, and waits until it is ready
+  kill   sends it SIGKILL; answers with the names of what is kept
+  stop   sends it SIGTERM, and waits for its end
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+path, log, *command = sys.argv[1:]
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+listener.bind(path)
+kept = {}  # file descriptors by name
+ready = threading.Event()
+
+
+def listen():
+    while True:
+        text, fds, _, _ = socket.recv_fds(listener, 4096, 8)
+        said = dict(line.split("=", 1) for line in text.decode().splitlines() if "=" in line)
+        name = said.get("FDNAME", "stored")
+        if "FDSTOREREMOVE" in said:
+            os.close(kept.pop(name))
+        elif "FDSTORE" in said:
+            (kept[name],) = fds
+        if "READY" in said:
+            ready.set()
+
+
+def start():
+    numbers = range(3, 3 + len(kept))
+    moves = [f"exec {to}<&{fd} {fd}<&-" for to, fd in zip(numbers, (os.dup2(fd, 100 + n) for n, fd in enumerate(kept.values())))]
+    names = ":".join(kept)
+    script = "; ".join([*moves, f'LISTEN_PID=$$ LISTEN_FDS={len(kept)} LISTEN_FDNAMES={names} exec "$@"'])
+    ready.clear()
+    with open(log, "a") as output:
+        program = subprocess.Popen(
+            ["bash", "-c", script, "bash", *command],
+            env={**os.environ, "NOTIFY_SOCKET": path},
+            pass_fds=[100 + n for n in range(len(kept))],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    for n in range(len(kept)):
+        os.close(100 + n)
+    if not ready.wait(20):
+        raise TimeoutError(f"not ready, {program.poll()}")
+    return program
+
+
+program = None
+threading.Thread(target=listen, daemon=True).start()
+for order in sys.stdin:
+    try:
+        if order == "start\n":
+            program = start()
+        else:
+            program.kill() if order == "kill\n" else program.terminate()
+            program.wait(20)
+        time.sleep(0.1)  # what it has said last is heard
+        print("ok", *sorted(kept), flush=True)
+    except (OSError, subprocess.SubprocessError, ValueError) as fault:
+        print("failed", repr(fault), flush=True)
+program.kill()

@@ -1,0 +1,68 @@
+//! Starts that fail: the exit code is told, and what does not mend itself is not tried again.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::machine::{PROGRAM, configure, journal, override_service, reset, ruleset, wait_until};
+use super::{property, systemctl};
+
+/// Starts the unit, which must fail with this exit code, say this, and stay as it is.
+fn fails(code: &str, says: &str) -> Result<()> {
+    ensure!(systemctl("start ftpalg").is_err(), "it started");
+    let log = journal(&["--output", "cat", "--priority", "err"])?;
+    ensure!(log.contains(says), "no \"{says}\" in:\n{log}");
+    // Longer than until the next try.
+    sleep(Duration::from_secs(1));
+    let names = ["ActiveState", "Result", "ExecMainStatus", "NRestarts"];
+    let values = names.map(property).into_iter().collect::<Result<Vec<_>>>()?;
+    ensure!(values == ["failed", "exit-code", code, "0"], "{names:?} are {values:?}");
+    ensure!(!ruleset()?.contains("ftpalg"), "something was loaded");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a machine of its own that systemd has booted: scripts/test-in-vm"]
+fn a_bad_configuration_and_missing_rights_are_not_tried_again() -> Result<()> {
+    reset()?;
+    configure(&[("queue", "\"many\"")])?;
+    fails("78", "/etc/ftpalg/ftpalg.toml:11:9: queue: ")?;
+    reset()?;
+    override_service("CapabilityBoundingSet=\nAmbientCapabilities=")?;
+    fails("77", "run as root or with CAP_NET_ADMIN")?;
+    reset()?;
+    systemctl("start ftpalg")?;
+    systemctl("stop ftpalg").map(drop)
+}
+
+/// The other one runs as root, so the unit's daemon does not see it (`ProtectProc=`).
+#[test]
+#[ignore = "needs a machine of its own that systemd has booted: scripts/test-in-vm"]
+fn it_gives_way_to_another_that_was_first() -> Result<()> {
+    reset()?;
+    let directory = Path::new("/run/other-ftpalg");
+    fs::create_dir_all(directory)?;
+    let config = directory.join("ftpalg.toml");
+    fs::write(&config, format!("queue = 7\naccept-in = []\nstate-dir = {:?}", directory.join("state")))?;
+    let log = fs::File::create(directory.join("log"))?;
+    let arguments = ["run".as_ref(), "--config".as_ref(), config.as_os_str()];
+    let mut other = Command::new(PROGRAM).args(arguments).stderr(log).spawn()?;
+    let result = wait_until("the other one is ready", || {
+        Ok(fs::read_to_string(directory.join("log"))?.contains("ready"))
+    })
+    .and_then(|()| systemctl("start ftpalg"))
+    .and_then(|_| {
+        let says = "another ftpalg (process ";
+        wait_until("it gives way", || Ok(journal(&["--output", "cat"])?.contains(says)))
+    });
+    reset()?;
+    kill(Pid::from_raw(i32::try_from(other.id())?), Signal::SIGTERM)?;
+    ensure!(other.wait()?.success() && !ruleset()?.contains("ftpalg"), "the other one has not ended well");
+    result
+}
