@@ -25,8 +25,8 @@ const PORTS: [u16; 2] = [21, 2121];
 /// How long the slowest stage of the large crowd may take.
 const LIMIT: Duration = Duration::from_secs(1200);
 
-/// An ended session is kept for 30 seconds, and a look comes every second.
-const LINGER: Duration = Duration::from_secs(33);
+/// An ended session is kept for 30 seconds, a look comes every second, and letting go of thousands takes some.
+const LINGER: Duration = Duration::from_secs(36);
 
 /// `used` in nft-rules/ftpalg.nft: what is left of it behind the lingering.
 const USED: Duration = Duration::from_secs(120);
