@@ -77,7 +77,8 @@ else
 	@echo "Left out: the tests under Debian's kernel (VM=$(VM))"
 endif
 
-load soak:
+# In this order: a line that begins with "load" is a directive of GNU make.
+soak load:
 ifeq ($(PACKAGES),yes)
 	@scripts/install-packages $(TEST_PACKAGES)
 	@scripts/unpack-proftpd

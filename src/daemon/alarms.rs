@@ -26,7 +26,8 @@ pub struct Alarms {
     /// The daemon's.
     queues: Range<u16>,
     due: u64,
-    /// Nothing is told of what was counted before the first look: by an earlier daemon.
+    /// Whether the table's counters have been read: what they had counted before is an earlier daemon's. The others
+    /// began with this one.
     is_primed: bool,
     last: HashMap<String, u64>,
 }
@@ -60,18 +61,21 @@ impl Alarms {
             Ok(counters) => {
                 for (name, meaning) in BOUNDS {
                     if let Some(counter) = counters.iter().find(|counter| counter.name == name) {
+                        if !self.is_primed {
+                            self.last.insert(name.to_owned(), counter.packets);
+                        }
                         self.note(name, counter.packets, meaning);
                     }
                 }
+                self.is_primed = true;
             }
             Err(error) => debug!("{error}"),
         }
-        self.is_primed = true;
     }
 
     fn note(&mut self, name: &str, count: u64, meaning: &str) {
         let before = self.last.insert(name.to_owned(), count).unwrap_or(0);
-        if self.is_primed && count > before {
+        if count > before {
             warn!("{} {meaning}", count - before);
         }
     }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, test_kill_process};
 use tracing::{debug, error, info, warn};
 
 use super::shared::{Shared, lock};
-use crate::netfilter::{Firewall, Foreign, MissingChain, Watch};
+use crate::netfilter::{Firewall, Foreign, Live, MissingChain, Watch};
 
 /// How long to wait before the next try where the ruleset can't be put back, or does not stay.
 const RETRY: Duration = Duration::from_millis(200);
@@ -61,14 +61,25 @@ impl Guard {
     }
 
     fn restore(&mut self, foreign: &Foreign) -> Result<(), Outranked> {
-        while !lock(&self.shared.firewall).intact() {
+        // A set that somebody flushed leaves no other trace.
+        let is_flushed = |firewall: &mut Firewall, live: Live<'_>| firewall.intact() && !firewall.holds(live);
+        let mut was_flushed = self.shared.with_all_unless_ended(is_flushed).unwrap_or(false);
+        while was_flushed || !lock(&self.shared.firewall).intact() {
             if let Some(outranked) = older_self(foreign) {
                 return Err(outranked);
             }
+            let may_have_missed = was_flushed || lock(&self.shared.firewall).may_have_missed();
             match self.shared.with_all_unless_ended(Firewall::repair) {
                 None => return Ok(()),
                 Some(Ok(missing)) => {
-                    self.shared.all_engines().for_each(|engine| lock(engine).was_passed_by());
+                    was_flushed = false;
+                    for engine in self.shared.all_engines() {
+                        if may_have_missed {
+                            lock(engine).was_unattended();
+                        } else {
+                            lock(engine).was_passed_by();
+                        }
+                    }
                     let who = match foreign {
                         Foreign::By(program, pid) => format!("{program} (process {pid})"),
                         Foreign::Many => "many at once".to_owned(),

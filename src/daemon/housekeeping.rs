@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use ftpalg::engine::pinhole::Change;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::alarms::Alarms;
 use super::clock;
@@ -36,6 +36,9 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness) -> 
         if most > SPARE + 4 * number {
             most = number;
             give_memory_back();
+        }
+        if let Err(error) = shared.keep_store() {
+            error!("a restart would lose all sessions, because the state directory was deleted: {error}");
         }
         alarms.look(shared);
         // Without this, systemd starts a new daemon.

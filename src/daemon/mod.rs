@@ -243,3 +243,33 @@ fn summary(config: &Config) -> String {
 fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    #[ignore = "the test below runs it in a process of its own, which it ends"]
+    fn a_thread_panics() {
+        abort_on_panic();
+        thread::spawn(|| panic!("on purpose")).join().ok();
+    }
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process() {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "daemon::tests::a_thread_panics", "--ignored"]);
+        let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGABRT), "{status}");
+    }
+
+    #[test]
+    fn the_parts_of_the_port_range_do_not_meet() {
+        assert_eq!(part(&(1024..=2047), 0, 2), 1024..=1534);
+        assert_eq!(part(&(1024..=2047), 1, 2), 1535..=2047);
+        assert_eq!(part(&(1024..=1024), 1, 2), 1024..=1024);
+    }
+}

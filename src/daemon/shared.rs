@@ -1,5 +1,6 @@
 //! What all threads of the daemon share.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,7 +63,7 @@ impl Shared {
     pub fn take_up(
         &self,
         saved: Vec<Saved>,
-        held_back: Vec<ControlTuple>,
+        held_back: HashSet<ControlTuple>,
         conntrack: &mut ConnTrack,
     ) -> Result<(), StoreError> {
         let home = match self.engines.as_slice() {
@@ -73,7 +74,9 @@ impl Shared {
         let mut store = lock(&self.store);
         let (mut gone, mut damaged) = (0, 0);
         for Saved { place, session } in saved {
-            let Some(tuple) = session.and_then(|session| engine.restore(&session).ok()) else {
+            let Some(tuple) =
+                session.and_then(|session| engine.restore(&session, |tuple| held_back.contains(tuple)).ok())
+            else {
                 damaged += 1;
                 store.discard(place)?;
                 continue;
@@ -116,6 +119,26 @@ impl Shared {
         Ok(())
     }
 
+    /// Makes the state directory anew, if somebody has deleted it, and saves all sessions there. A session that can't be
+    /// saved is as one that could not be saved before.
+    pub fn keep_store(&self) -> Result<(), StoreError> {
+        if !lock(&self.store).is_deleted() {
+            return Ok(());
+        }
+        let engines: Vec<_> = self.all_engines().map(|engine| lock(engine)).collect();
+        let mut store = lock(&self.store);
+        store.reopen()?;
+        for engine in &engines {
+            for tuple in engine.sessions().map(|session| session.tuple) {
+                if let Some(session) = engine.save(&tuple) {
+                    store.save(tuple, &session)?;
+                }
+            }
+        }
+        warn!("the state directory, which somebody had deleted, has been made anew");
+        Ok(())
+    }
+
     /// Gives sessions of the last daemon to the worker whose queue brings their packets: all between two addresses at
     /// once, because the queues' balance keeps them together and they share their ports.
     pub fn hand_over(&self, ends: [IpAddr; 2], engine: &mut Engine) {
@@ -129,7 +152,7 @@ impl Shared {
         for tuple in theirs {
             if let Some(session) = parking.save(&tuple) {
                 parking.forget(&tuple);
-                if let Err(error) = engine.restore(&session) {
+                if let Err(error) = engine.restore(&session, |_| true) {
                     warn!("the session {tuple} is lost: {error}");
                     engine.doom(clock::now(), tuple);
                 }

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
 /// Length and checksum of the content, and a revision: in little-endian order before it.
 const HEADER: usize = 16;
+
+/// How many slots a file can have: one for each of the engine's sessions, and one while a record moves.
+const MOST: usize = 65_536 + 1;
 
 /// Part of every checksum: a record of another layout is no record. Counts up when the engine's `Session` changes.
 const LAYOUT: &[u8] = b"ftpalg 2";
@@ -42,20 +45,29 @@ impl Slots {
     /// `WouldBlock` if another process has locked it, and whatever else the kernel says.
     pub fn open(path: &Path, size: usize) -> io::Result<(Self, Vec<Found>)> {
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         // First: who has it now may still be writing.
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let mut slots = Self { file, size, count: bytes.len().div_ceil(size), free: BTreeSet::new() };
-        let mut found = Vec::new();
-        for (slot, bytes) in bytes.chunks(size).enumerate() {
-            match record(bytes) {
+        // What lies behind the last session that can have been saved is not this program's.
+        let length = file.metadata()?.len().min((MOST * size) as u64);
+        file.set_len(length)?;
+        let count = usize::try_from(length).unwrap_or(0).div_ceil(size);
+        let mut slots = Self { file, size, count, free: BTreeSet::new() };
+        let (mut found, mut bytes) = (Vec::new(), Vec::with_capacity(size));
+        for slot in 0..count {
+            bytes.clear();
+            Read::by_ref(&mut slots.file).take(size as u64).read_to_end(&mut bytes)?;
+            match record(&bytes) {
                 None => drop(slots.free.insert(slot)),
                 Some((revision, content)) => found.push(Found { slot, revision, content }),
             }
         }
         Ok((slots, found))
+    }
+
+    /// Whether somebody has deleted the file.
+    pub fn is_deleted(&self) -> bool {
+        self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
 
     /// Whether content of this length fits a slot.

@@ -105,6 +105,21 @@ impl Store {
         }
     }
 
+    /// Whether somebody has deleted what this one writes to.
+    pub fn is_deleted(&self) -> bool {
+        self.classes.is_empty() || self.classes.iter().any(Slots::is_deleted)
+    }
+
+    /// Opens the directory again, with nothing in it that counts.
+    pub fn reopen(&mut self) -> Result<(), StoreError> {
+        // Their locks go with them.
+        self.classes.clear();
+        let (mut anew, left) = Self::open(&self.directory)?;
+        left.into_iter().try_for_each(|saved| anew.discard(saved.place))?;
+        *self = anew;
+        Ok(())
+    }
+
     /// Clears a place.
     pub fn discard(&mut self, place: Place) -> Result<(), StoreError> {
         let cleared = self.classes.get_mut(place.class).map_or(Ok(()), |slots| slots.clear(place.slot));
@@ -113,6 +128,9 @@ impl Store {
 
     /// Writes a session's record.
     pub fn save(&mut self, tuple: ControlTuple, session: &[u8]) -> Result<(), StoreError> {
+        if self.classes.is_empty() {
+            return Err(self.fault(io::ErrorKind::NotFound.into()));
+        }
         let Some(class) = self.classes.iter().position(|slots| slots.holds(session.len())) else {
             return Err(StoreError::TooLarge(session.len()));
         };

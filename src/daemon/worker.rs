@@ -17,11 +17,13 @@ use super::clock;
 use super::liveness::Progress;
 use super::queues;
 use super::shared::{Shared, SharedEngine, lock};
-use crate::netfilter::ConnTrack;
+use crate::netfilter::{CommitError, ConnTrack};
 
-/// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. Control
-/// connections have few packets under way: a thousand is a thousand busy sessions at once.
-const QUEUE_LENGTH: u32 = 4096;
+/// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. It is the
+/// kernel's own default (`NFQNL_QMAX_DEFAULT`). With its default for the buffers of sockets (`net.core.rmem_default`,
+/// 208 KiB) some 250 packets fill the queue's socket before, and what follows is dropped as well; `nfq` has no way to
+/// enlarge that. Control connections have few packets under way: these are hundreds of busy sessions at once.
+const QUEUE_LENGTH: u32 = 1024;
 
 /// Hook numbers (linux/netfilter.h).
 mod hook {
@@ -189,6 +191,11 @@ impl Worker {
             Ok(()) => {
                 self.report(id, &engine.committed(tuple));
                 decision.verdict
+            }
+            // The guard is about to put the table back: that is no refusal.
+            Err(CommitError::TableGone) if !lock(&shared.firewall).intact() => {
+                debug!(session = id, "a packet waits until ftpalg's part of the ruleset is back");
+                Verdict::Drop
             }
             Err(error) => {
                 self.allowance.line(|| warn!(session = id, "a packet waits because nftables says: {error}"));

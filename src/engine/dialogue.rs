@@ -91,7 +91,8 @@ impl Dialogue {
         planner: &mut Planner<'_>,
         outcome: &mut Outcome,
     ) -> Option<LineEdit> {
-        let command = Command::read(line.bytes).unwrap_or(Command::endless());
+        // A line without any verb in what is kept of it is answered, too.
+        let command = Command::read(line.bytes).unwrap_or(Command::UNKNOWN);
         let is_blank = line.bytes.trim_ascii().is_empty();
         if !self.is_plausible(command, line, is_blank, planner.policy) {
             outcome.departure = Some(Departure::NotFtp);

@@ -103,3 +103,59 @@ impl Lost {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::packet::tests::segment;
+    use super::*;
+
+    /// What goes on in place of a segment: sequence number, acknowledgment, payload, and whether it is a reset.
+    type Goes = Option<(u32, u32, Vec<u8>, bool)>;
+
+    fn send(lost: &mut Lost, tap: Tap, sequence: u32, acknowledgment: u32, payload: &[u8]) -> Goes {
+        let mut bytes = segment(sequence, acknowledgment, payload);
+        let mut packet = Packet::parse(&mut bytes).unwrap();
+        let goes_on = lost.segment(Duration::ZERO, tap, &mut packet);
+        packet.finish();
+        let packet = Packet::parse(&mut bytes).unwrap();
+        goes_on.then(|| {
+            let number = packet.acknowledgment().unwrap();
+            (packet.sequence(), number, packet.payload().to_vec(), packet.is_reset())
+        })
+    }
+
+    /// The client sends from 100,000 on and expects 50,000; the server sends from 48,000 on and expects 130,000.
+    #[test]
+    fn each_end_is_reset_in_its_own_numbers() {
+        let mut lost = Lost::new(Duration::ZERO);
+        let line = b"NOOP\r\n";
+        let question = send(&mut lost, Tap::ToServer, 100_000, 50_000, line);
+        assert_eq!(question, Some((70_000, 20_000, vec![0], false)));
+        assert_eq!(
+            send(&mut lost, Tap::ToClient, 48_000, 130_000, b""),
+            None,
+            "its answer is no business of the client's"
+        );
+        let reset = send(&mut lost, Tap::ToServer, 100_000, 50_000, line);
+        assert_eq!(reset, Some((130_000, 48_000, vec![], true)));
+        let question = send(&mut lost, Tap::ToServer, 100_000, 50_000, line);
+        assert_eq!(question, Some((129_999, 48_000, vec![0], false)));
+        let mut bytes = segment(48_000, 0, b"");
+        let mut packet = Packet::parse(&mut bytes).unwrap();
+        packet.become_reset(48_000, 0);
+        assert!(lost.segment(Duration::ZERO, Tap::ToClient, &mut packet));
+        assert_eq!((packet.sequence(), packet.acknowledgment()), (50_000, Some(100_006)));
+        assert!(!lost.has_expired(HALF_CLOSED) && lost.has_expired(HALF_CLOSED * 2));
+    }
+
+    #[test]
+    fn nothing_that_an_end_says_reaches_the_other() {
+        let mut lost = Lost::new(Duration::ZERO);
+        for round in 0..100 {
+            let tap = if round % 3 == 0 { Tap::ToClient } else { Tap::ToServer };
+            let goes = send(&mut lost, tap, 1000 + round, 2000 + round, b"PORT 1,2,3,4,5,6\r\n");
+            assert!(goes.is_none_or(|(.., payload, _)| payload.len() <= 1));
+        }
+        assert!(!lost.has_expired(IDLE) && lost.has_expired(IDLE * 2));
+    }
+}

@@ -141,6 +141,11 @@ impl Engine {
         self.sessions.values()
     }
 
+    /// For a while packets may have passed unseen, except those of shifted sessions: somebody has changed the rules.
+    pub fn was_unattended(&mut self) {
+        self.sessions.values_mut().for_each(|session| session.was_unattended(false));
+    }
+
     /// The session of this name.
     pub fn session(&self, tuple: &ControlTuple) -> Option<&Session> {
         self.sessions.get(tuple)
@@ -395,6 +400,8 @@ impl Engine {
             Change::Forget(tuple) => {
                 self.sessions.get(tuple).is_none_or(|session| session.departed.is_some())
             }
+            Change::Track(tuple) => self.sessions.get(tuple).is_some_and(Session::is_taken),
+            Change::Close(key) => !self.ports.holds(*key),
             _ => true,
         });
         for tuple in gone {
@@ -421,8 +428,13 @@ impl Engine {
         self.sessions.get(tuple).and_then(|session| postcard::to_stdvec(session).ok())
     }
 
-    /// Takes up a saved session after the daemon was away. Returns its name.
-    pub fn restore(&mut self, saved: &[u8]) -> Result<ControlTuple, RestoreError> {
+    /// Takes up a saved session after the daemon was away; `held` tells of which none of the packets can have passed
+    /// meanwhile. Returns its name.
+    pub fn restore(
+        &mut self,
+        saved: &[u8],
+        held: impl Fn(&ControlTuple) -> bool,
+    ) -> Result<ControlTuple, RestoreError> {
         let mut session: Session = postcard::from_bytes(saved)?;
         if !session.is_sound() {
             return Err(RestoreError::Contradictory);
@@ -431,7 +443,7 @@ impl Engine {
             // The kernel did not agree to it, so the line may have passed as it was.
             session.unshift(self.ports.act_for(session.tuple));
         }
-        session.was_unattended();
+        session.was_unattended(held(&session.tuple));
         let (tuple, client) =
             (session.tuple, session.view.map_or(session.tuple.client.ip(), |view| view.client));
         for (pinhole, is_open, until) in session.dialogue.pinholes() {

@@ -191,7 +191,8 @@ pub fn resolve(
     }
     let announced = spot.notation.read(text).ok_or(Refusal::Unreadable)?;
     let (pinhole, new) = planner.plan(mode, spot.notation, announced)?;
-    if new == text {
+    if spot.notation.read(&new) == Some(announced) {
+        // It says so already, perhaps in another spelling of an IPv6 address.
         return Ok((pinhole, None));
     }
     if range.start < line.sent {

@@ -63,6 +63,10 @@ impl<'a> Packet<'a> {
     /// Checks the packet's headers, lengths and TCP checksum. Bytes behind the end of the IP packet are cut off.
     pub fn parse(bytes: &'a mut Vec<u8>) -> Result<Self, Malformed> {
         let ip = IpSlice::from_slice(bytes).map_err(|_| Malformed::Ip)?;
+        if ip.ipv6().is_some_and(|v6| v6.header().payload_length() == 0) {
+            // etherparse takes it for a jumbogram (RFC 2675); receivers find no segment in it.
+            return Err(Malformed::Ip);
+        }
         let (source, destination) = (ip.source_addr(), ip.destination_addr());
         let body = ip.payload();
         if body.fragmented {
@@ -348,6 +352,13 @@ pub(crate) mod tests {
         let mut fragment = original;
         fragment[6] |= 0x20;
         assert_eq!(Packet::parse(&mut fragment).unwrap_err(), Malformed::Fragment);
+    }
+
+    #[test]
+    fn an_ipv6_packet_that_says_it_is_empty_is_refused() {
+        let mut bytes = segment_v6(b"QUIT\r\n");
+        bytes[4..6].fill(0);
+        assert_eq!(Packet::parse(&mut bytes).unwrap_err(), Malformed::Ip);
     }
 
     #[test]

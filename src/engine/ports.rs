@@ -79,6 +79,11 @@ impl Ports {
         self.taken.is_empty()
     }
 
+    /// Whether this key is reserved.
+    pub fn holds(&self, key: PinholeKey) -> bool {
+        self.taken.contains_key(&key)
+    }
+
     /// Reserves exactly this key. One that already leads to the same place is taken over, from another session, too:
     /// one program listens there, and it has spoken last in this one. The other has no say in it any more.
     pub fn reserve(&mut self, key: PinholeKey, request: Request) -> Result<(), Refusal> {
@@ -308,6 +313,7 @@ mod tests {
     #[test]
     fn what_was_released_long_ago_takes_no_room() {
         let mut ports = Ports::new(1);
+        ports.act_for(request("10.0.0.2:1").session);
         let kept: Vec<_> = (0..100)
             .map(|port| {
                 ports.choose((S, X), &(2000..=4000), Some(2000 + port), request("10.0.0.2:1")).unwrap()

@@ -187,10 +187,11 @@ impl Session {
         self.is_watched
     }
 
-    /// The daemon was away: what follows may lie ahead of what was seen, unless nothing could pass.
-    pub fn was_unattended(&mut self) {
+    /// The daemon was away: what follows may lie ahead of what was seen, unless nothing could pass, because the kernel
+    /// has `held` it back.
+    pub fn was_unattended(&mut self, held: bool) {
         self.was_passed_by();
-        if self.is_shifted {
+        if self.is_shifted || self.is_watched && held {
             return;
         }
         self.to_server.was_unattended();
@@ -211,7 +212,7 @@ impl Session {
     /// Lets packets pass again that need no translation, once no answer is awaited.
     pub(super) fn unwatch(&mut self, outcome: &mut Outcome) {
         let mut streams = [Some(&self.to_server), self.to_client.as_ref()].into_iter().flatten();
-        if self.is_watched && !streams.any(Stream::awaits_answer) {
+        if self.is_watched && !streams.any(Stream::is_watched) {
             self.is_watched = false;
             if !self.is_shifted {
                 outcome.changes.push(Change::Unshift(self.tuple));

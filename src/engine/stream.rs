@@ -42,6 +42,8 @@ enum Absence {
     /// The first segment since came then (time since boot). What goes on from where the stream stands waits until the
     /// receiver has been `asked`, and has answered.
     Waiting { since: Duration, asked: bool },
+    /// It has: what goes on from where the stream stands may pass. Until it comes, nothing else may pass unseen.
+    Answered,
 }
 
 /// Where a segment lies.
@@ -192,12 +194,12 @@ impl Stream {
 
     /// Whether something may have passed unseen while the daemon was away.
     pub fn is_unclear(&self) -> bool {
-        self.absence != Absence::Over
+        matches!(self.absence, Absence::Unknown | Absence::Waiting { .. })
     }
 
-    /// Whether the receiver's answer is awaited.
-    pub fn awaits_answer(&self) -> bool {
-        matches!(self.absence, Absence::Waiting { .. })
+    /// Whether nothing may pass unseen: the receiver's answer is awaited, or what may pass since then.
+    pub fn is_watched(&self) -> bool {
+        matches!(self.absence, Absence::Waiting { .. } | Absence::Answered)
     }
 
     /// Something comes that goes on where the stream stands, or ahead of it, and may have passed before: an edit would
@@ -206,7 +208,7 @@ impl Stream {
     pub fn asks(&mut self, now: Duration) -> bool {
         let since = match self.absence {
             Absence::Waiting { since, .. } => since,
-            Absence::Over | Absence::Unknown => now,
+            Absence::Over | Absence::Unknown | Absence::Answered => now,
         };
         let asked = now.saturating_sub(since) >= BEFORE_ASKING;
         self.absence = Absence::Waiting { since, asked };
@@ -223,7 +225,7 @@ impl Stream {
         if passed {
             self.resume_at(has);
         }
-        self.absence = Absence::Over;
+        self.absence = Absence::Answered;
         passed
     }
 

@@ -14,7 +14,7 @@ use ftpalg::engine::pinhole::{Pinhole, PinholeKey};
 use super::netlink::{Attributes, DUMP, Message, Nest, Request, nft, subsystem};
 use super::sys::{ElementMessage, Verb};
 
-/// The table that all of this is in but [`Set::Held`].
+/// The table that all of this is in but [`Set::Held`] and [`Set::Watched`].
 pub const TABLE: &CStr = c"ftpalg";
 
 /// `NFPROTO_INET`, the family of that table.
@@ -48,6 +48,8 @@ pub enum Set {
     Snat,
     /// In the table that outlives a flush, which has two names.
     Held,
+    /// In the same.
+    Watched,
 }
 
 impl Set {
@@ -70,6 +72,7 @@ impl Set {
             Set::Dnat => [c"dnat4", c"dnat6"],
             Set::Snat => [c"snat4", c"snat6"],
             Set::Held => [c"held4", c"held6"],
+            Set::Watched => [c"watched4", c"watched6"],
         }
     }
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ftpalg::engine::control::ControlTuple;
-use ftpalg::engine::pinhole::Change;
+use ftpalg::engine::pinhole::{Change, Pinhole};
 use nftnl::expr::Expression;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
 
 use super::accept::{self, MissingChain};
-use super::element::{Element, INET, MixedFamilies, TABLE};
+use super::element::{Element, INET, MixedFamilies, Set, TABLE};
 use super::hold::Hold;
 use super::netlink::{Connection, DUMP, Request, nft, subsystem};
 use super::ruleset::{self, Live, Replace};
@@ -83,6 +83,8 @@ pub struct Firewall {
     nft: Nft,
     committer: Committer,
     hold: Hold,
+    /// Whether the kernel knows nftables' own expression for a queue, once it was asked.
+    has_native_queue: Option<bool>,
     fingerprint: Option<Fingerprint>,
     /// The ruleset's generation that was last seen to leave everything as it should be.
     verified: Arc<AtomicU32>,
@@ -102,13 +104,14 @@ impl Firewall {
             nft: Nft::new().map_err(FirewallError::Open)?,
             committer: Committer::new(connection),
             hold: Hold::default(),
+            has_native_queue: None,
             fingerprint: None,
             verified: Arc::default(),
         })
     }
 
     /// The shifted connections of an earlier daemon, as far as the kernel still holds back their packets.
-    pub fn held_back(&mut self) -> Result<Vec<ControlTuple>, FirewallError> {
+    pub fn held_back(&mut self) -> Result<HashSet<ControlTuple>, FirewallError> {
         let mut tuples = HashSet::new();
         for (table, sets) in ruleset::HOLDING {
             for set in sets {
@@ -123,7 +126,7 @@ impl Firewall {
                 }
             }
         }
-        Ok(tuples.into_iter().collect())
+        Ok(tuples)
     }
 
     /// Takes another configuration; [`Firewall::install`] and [`Firewall::divert`] bring it into force.
@@ -135,16 +138,33 @@ impl Firewall {
     /// earlier daemon left. Nothing is queued before [`Firewall::divert`]. Returns the `accept-in` entries whose
     /// chains do not exist: to be told, but they may come later ([`Firewall::intact`] will notice).
     pub fn install(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
-        self.hold.put_in(&mut self.nft, self.committer.connection(), &self.config, live.shifted);
-        let rules = ruleset::installation(&self.config, Replace::Rules, live)?;
-        if self.nft.run(&rules).is_err() {
-            let table = ruleset::installation(&self.config, Replace::Table, live)?;
-            self.nft.run(&table).map_err(FirewallError::Load)?;
-        }
+        let missing = self.load(live)?;
         self.committer.probe();
+        self.remember()?;
+        Ok(missing)
+    }
+
+    fn load(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
+        self.hold.put_in(&mut self.nft, self.committer.connection(), &self.config, live);
+        let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
+        // All at once: a SYN that finds its pinhole but no rule that accepts it might be rejected.
+        let rules = ruleset::installation(&self.config, Replace::Rules, live)?;
+        if self.nft.run(&(rules + &plan.commands)).is_ok() {
+            return Ok(plan.missing);
+        }
+        let table = ruleset::installation(&self.config, Replace::Table, live)?;
+        self.nft.run(&table).map_err(FirewallError::Load)?;
+        match self.accept() {
+            // Somebody else has changed these chains meanwhile.
+            Err(FirewallError::Accept(_)) => self.accept(),
+            other => other,
+        }
+    }
+
+    /// Puts the accept rules in.
+    fn accept(&mut self) -> Result<Vec<MissingChain>, FirewallError> {
         let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
         self.nft.run(&plan.commands).map_err(FirewallError::Accept)?;
-        self.remember()?;
         Ok(plan.missing)
     }
 
@@ -183,14 +203,28 @@ impl Firewall {
 
     /// Fills the chains that queue; a program must listen to every queue by now.
     pub fn divert(&mut self) -> Result<(), FirewallError> {
+        self.fill_chains()?;
+        self.remember()
+    }
+
+    fn fill_chains(&mut self) -> Result<(), FirewallError> {
         let bypass = self.config.when_down == WhenDown::Pass;
         let queues = Queues { first: self.config.queue, total: self.config.workers.max(1), bypass };
         let strict = Queues { bypass: false, ..queues };
-        if let Err(native) = self.fill_divert(&NativeQueue(queues), &NativeQueue(strict)) {
-            let xt = self.fill_divert(&XtQueue(queues), &XtQueue(strict));
-            xt.map_err(|xt| FirewallError::Queue { native, xt })?;
+        // What the kernel does not know it refuses slowly (see Committer), and it is not asked twice.
+        let native = match self.has_native_queue {
+            Some(false) => Err(io::ErrorKind::Unsupported.into()),
+            _ => self.fill_divert(&NativeQueue(queues), &NativeQueue(strict)),
+        };
+        match native {
+            Ok(()) => self.has_native_queue = Some(true),
+            Err(native) => {
+                let xt = self.fill_divert(&XtQueue(queues), &XtQueue(strict));
+                xt.map_err(|xt| FirewallError::Queue { native, xt })?;
+                self.has_native_queue = Some(false);
+            }
         }
-        self.remember()
+        Ok(())
     }
 
     /// Replaces what stands in `divert` and `divert_shifted`, both in one transaction.
@@ -237,13 +271,45 @@ impl Firewall {
         Ok(intact)
     }
 
-    /// Puts everything back: [`Firewall::install`] and [`Firewall::divert`]. In between nothing passes, whatever
-    /// `when-down` says: the daemon is there, and would not see it.
+    /// Whether packets may have passed that should have been queued. Not while the table is away, if another one holds
+    /// them back; only where somebody has changed it by hand.
+    pub fn may_have_missed(&mut self) -> bool {
+        match fingerprint(self.committer.connection()) {
+            Ok(None) => self.hold.mark().is_none(),
+            Ok(found) => found != self.fingerprint,
+            Err(_) => true,
+        }
+    }
+
+    /// Whether what lives is in the sets, as far as a few of each kind show: a set that somebody has flushed holds none
+    /// of them. (An element of `open` may have been used, but those of the maps stay.)
+    pub fn holds(&mut self, live: Live<'_>) -> bool {
+        const ENOUGH: usize = 16;
+        let mut wanted = Vec::new();
+        for tuple in live.sessions.iter().take(ENOUGH) {
+            wanted.push([Element::control(Set::Control, tuple), Element::control(Set::ControlNew, tuple)]);
+        }
+        for tuple in live.shifted.iter().take(ENOUGH) {
+            wanted.push([Set::Shifted; 2].map(|set| Element::control(set, tuple)));
+        }
+        for Pinhole { key, timeout, .. } in live.pinholes.iter().take(ENOUGH) {
+            for set in [Set::Dnat, Set::Snat] {
+                wanted.push([set; 2].map(|set| Element::pinhole(set, key, *timeout)));
+            }
+        }
+        for (key, timeout) in live.expected.iter().take(ENOUGH) {
+            wanted.push([Set::Pending; 2].map(|set| Element::pinhole(set, key, *timeout)));
+        }
+        wanted.iter().all(|either| either.iter().flatten().any(|element| self.committer.is_there(element)))
+    }
+
+    /// Puts everything back, as [`Firewall::install`] and [`Firewall::divert`] do. In between nothing passes,
+    /// whatever `when-down` says: the daemon is there, and would not see it.
     pub fn repair(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
         let when_down = std::mem::replace(&mut self.config.when_down, WhenDown::Drop);
-        let installed = self.install(live);
+        let loaded = self.load(live);
         self.config.when_down = when_down;
-        let missing = installed?;
+        let missing = loaded?;
         self.divert()?;
         Ok(missing)
     }

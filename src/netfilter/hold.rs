@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 use super::element::{Element, Set};
 use super::firewall::{FirewallError, has_table};
 use super::netlink::Connection;
-use super::ruleset;
+use super::ruleset::{self, Live};
 use super::sys::{Nft, Owner};
 use crate::config::Config;
 
@@ -24,12 +24,12 @@ pub struct Hold {
     is_kept: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     /// Not tried yet.
     Untried,
-    /// It is in, for packets with this mark.
-    With(u32),
+    /// It is in, for packets with this mark and connections to these ports.
+    With(u32, Vec<u16>),
     /// The kernel, or libnftables, does not know tables that have an owner.
     Without,
 }
@@ -49,23 +49,17 @@ impl Hold {
     /// The mark that a translated packet must bear; none where a flush can't be outlived.
     pub fn mark(&self) -> Option<u32> {
         match self.state {
-            State::With(mark) => Some(mark),
+            State::With(mark, _) => Some(mark),
             State::Untried | State::Without => None,
         }
     }
 
-    /// Puts the table in, or one with the configuration's mark in its place.
-    pub fn put_in(
-        &mut self,
-        nft: &mut Nft,
-        connection: &mut Connection,
-        config: &Config,
-        shifted: &[ControlTuple],
-    ) {
-        let before = match self.state {
-            State::With(current) if current == config.mark => return,
+    /// Puts the table in, or one for the configuration as it is now in its place.
+    pub fn put_in(&mut self, nft: &mut Nft, connection: &mut Connection, config: &Config, live: Live<'_>) {
+        let before = match &self.state {
+            State::With(mark, ports) if (*mark, ports) == (config.mark, &config.control_ports) => return,
             State::Without => return,
-            State::With(_) => ruleset::hold_removal(self.name),
+            State::With(..) => ruleset::hold_removal(self.name),
             State::Untried => {
                 let is_free = |name: &&str| !has_table(connection, name);
                 if !self.inherited.is_empty() {
@@ -74,10 +68,9 @@ impl Hold {
                 String::new()
             }
         };
-        let text =
-            format!("{before}{}{}", ruleset::hold(config, self.name), ruleset::held(shifted, self.name));
+        let text = format!("{before}{}{}", ruleset::hold(config, self.name), ruleset::held(live, self.name));
         self.state = match nft.run(&text) {
-            Ok(()) => State::With(config.mark),
+            Ok(()) => State::With(config.mark, config.control_ports.clone()),
             Err(error) => {
                 warn!(
                     "a firewall reload may corrupt FTP sessions whose text was changed: this kernel has no tables with \
@@ -88,7 +81,7 @@ impl Hold {
         };
     }
 
-    /// Connections that have come to their end: packets of theirs are not held up any more.
+    /// Connections that have come to their end: packets of theirs are neither held up nor watched any more.
     pub fn let_pass(
         &self,
         nft: &mut Nft,
@@ -100,20 +93,24 @@ impl Hold {
         }
         let mut commands = String::new();
         for tuple in ended {
-            let element = Element::control(Set::Held, tuple)?;
-            if connection.request(element.question_in(self.name), |_| {}).is_ok() {
-                commands += &element.deletion_in(self.name);
+            for set in [Set::Held, Set::Watched] {
+                let element = Element::control(set, tuple)?;
+                if connection.request(element.question_in(self.name), |_| {}).is_ok() {
+                    commands += &element.deletion_in(self.name);
+                }
             }
         }
         if commands.is_empty() { Ok(()) } else { nft.run(&commands).map_err(FirewallError::LetPass) }
     }
 
-    /// Takes it out. While `shifted` connections live and somebody else keeps the socket, it stays, for the next daemon.
+    /// Takes it out. While `shifted` connections live and somebody else keeps the socket, it stays for
+    /// them, until the next daemon.
     pub fn take_out(&mut self, nft: &mut Nft, shifted: &[ControlTuple]) -> Result<(), String> {
         let stays = self.is_kept && !shifted.is_empty();
         match std::mem::replace(&mut self.state, State::Untried) {
-            State::With(_) if !stays => nft.run(&ruleset::hold_removal(self.name)),
-            _ => Ok(()),
+            State::With(..) if !stays => nft.run(&ruleset::hold_removal(self.name)),
+            State::With(..) => nft.run(&ruleset::hold_stops_watching(self.name)),
+            State::Untried | State::Without => Ok(()),
         }
     }
 

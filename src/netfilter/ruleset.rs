@@ -133,15 +133,25 @@ pub fn hold_removal(name: &str) -> String {
     format!("delete table inet {name}\n")
 }
 
-/// What is to be held up from the beginning, because a daemon before this one has translated it.
-pub fn held(shifted: &[ControlTuple], name: &str) -> String {
-    let commands = shifted.iter().map(|ControlTuple { server, client }| {
-        let set = if server.is_ipv4() { "held4" } else { "held6" };
+/// Lets connections pass by that are not shifted: for the time when nobody reads them.
+pub fn hold_stops_watching(name: &str) -> String {
+    let hooks = ["postrouting", "input", "prerouting", "output"];
+    let chains = hooks.iter().flat_map(|hook| [format!("watch_{hook}"), format!("watch_data_{hook}")]);
+    chains.map(|chain| format!("flush chain inet {name} {chain}\n")).collect()
+}
+
+/// What it is to hold from the beginning, because there was a daemon before this one.
+pub fn held(live: Live<'_>, name: &str) -> String {
+    let add = |set: &str, ControlTuple { server, client }: &ControlTuple| {
+        let version = if server.is_ipv4() { 4 } else { 6 };
         let (here, there) = (server.ip(), client.ip());
         let (port, other) = (server.port(), client.port());
-        format!("add element inet {name} {set} {{ {here} . {port} . {there} . {other} }}\n")
-    });
-    commands.collect()
+        format!(
+            "add element inet {name} {set}{version} {{ {here} . {port} . {there} . {other} timeout 5d }}\n"
+        )
+    };
+    let held = live.shifted.iter().map(|tuple| add("held", tuple));
+    held.chain(live.sessions.iter().map(|tuple| add("watched", tuple))).collect()
 }
 
 /// The transaction that takes the table out. While shifted connections live, a table stays that lets none of their

@@ -159,7 +159,7 @@ impl Committer {
     }
 
     /// Whether the kernel holds an element, whatever its data.
-    fn is_there(&mut self, element: &Element) -> bool {
+    pub fn is_there(&mut self, element: &Element) -> bool {
         self.connection.request(element.question(), |_| {}).is_ok()
     }
 

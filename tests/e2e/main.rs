@@ -8,6 +8,7 @@ mod cuts;
 mod dice;
 mod disorder;
 mod edits;
+mod faults;
 mod forgeries;
 mod harness;
 mod life;

@@ -162,7 +162,7 @@ fn attack(initials: (u32, u32), steps: &[Step], repeat: usize) {
             assert!(saved.len() < LARGEST_SESSION, "{} bytes", saved.len());
             if step.restarts {
                 engine = Engine::new(policy(), 2);
-                engine.restore(&saved).expect("what was saved can be restored");
+                engine.restore(&saved, |_| false).expect("what was saved can be restored");
             }
         }
         engine.tick(now);
@@ -201,7 +201,7 @@ proptest! {
             bytes[at] = value;
         }
         let mut engine = Engine::new(policy(), 1);
-        if engine.restore(&bytes).is_ok() {
+        if engine.restore(&bytes, |_| false).is_ok() {
             let site = Site::new(true, true);
             for step in steps {
                 let segment = Segment {

@@ -137,8 +137,9 @@ impl Router {
     pub fn restart(&mut self) {
         self.restarts += 1;
         self.engine = Engine::new(policy(), 1 + self.restarts);
+        let held = std::mem::take(&mut self.kernel.shifted);
         for saved in self.saved.values() {
-            self.engine.restore(saved).expect("what was saved can be restored");
+            self.engine.restore(saved, |tuple| held.contains(tuple)).expect("what was saved can be restored");
         }
         let held = self.engine.sessions().filter(|session| session.is_shifted || session.is_watched());
         self.kernel.shifted = held.map(|session| session.tuple).collect();

@@ -79,6 +79,9 @@ pub struct Command<'a> {
 }
 
 impl<'a> Command<'a> {
+    /// What is no command.
+    pub const UNKNOWN: Self = Self { verb: Verb::Unknown, word: b"", argument: 0 };
+
     /// Reads a line; `None` while nothing shows where its verb ends.
     pub fn read(line: &'a [u8]) -> Option<Self> {
         let start = telnet_prefix(line);
@@ -93,11 +96,6 @@ impl<'a> Command<'a> {
             Verb::of(word, rest.get(blanks..).unwrap_or_default())
         };
         Some(Self { verb, word, argument: start + length + blanks })
-    }
-
-    /// A whole line of which so much as is kept does not show where its verb ends.
-    pub fn endless() -> Self {
-        Self { verb: Verb::Unknown, word: &[], argument: 0 }
     }
 
     /// Whether an EPSV names this family, or none (RFC 2428, section 3).
@@ -152,18 +150,19 @@ pub fn ends_properly(notation: Notation, rest: &[u8]) -> bool {
 }
 
 /// How many bytes of telnet commands (RFC 854) stand at the beginning of the line. Clients send IP and DM before
-/// ABOR (RFC 959, section 4.1.3); an unfinished sequence counts as far as it has come.
+/// ABOR (RFC 959, section 4.1.3); an unfinished sequence counts as far as it has come. The end of the line is never
+/// part of one.
 fn telnet_prefix(line: &[u8]) -> usize {
     const IAC: u8 = 255;
     const DATA_MARK: u8 = 242;
     let mut at = 0;
     loop {
         at += match line.get(at..).unwrap_or_default() {
-            [IAC, 251..=254, _, ..] => 3,
             [IAC, IAC, ..] => return at,
-            [IAC, 251..=254] => 2,
+            [IAC, b'\n', ..] | [IAC] => 1,
+            [IAC, 251..=254, b'\n', ..] | [IAC, 251..=254] => 2,
+            [IAC, 251..=254, _, ..] => 3,
             [IAC, _, ..] => 2,
-            [IAC] => 1,
             // The data mark alone: IAC was sent as urgent data and may have been read apart.
             [DATA_MARK, ..] if at > 0 => 1,
             _ => return at,
@@ -237,6 +236,9 @@ mod tests {
             assert_eq!(verb(&[prefix, b"ABOR\r\n"].concat()), Some(Verb::Abort), "{prefix:?}");
         }
         assert_eq!(verb(b"\xff\xffABOR\r\n"), Some(Verb::Unknown));
+        for line in [&b"\xff\n"[..], b"\xff\xfd\n", b"\xff\xf4\n", b"\xff\xf4\xff\n"] {
+            assert_eq!(verb(line), Some(Verb::Unknown), "{line:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod commits;
+mod hold;
 mod net;
 mod pace;
 mod pinholes;

@@ -161,3 +161,10 @@ fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 pub fn is_refused(host: &Host, address: &str) {
     assert!(dial_for(host, address, IMPATIENCE).is_err(), "{address} could be reached");
 }
+
+/// A connection of which nobody answers the SYN.
+#[track_caller]
+pub fn is_dropped(host: &Host, address: &str) {
+    let error = dial_for(host, address, IMPATIENCE).expect_err("it could be reached");
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{address}");
+}

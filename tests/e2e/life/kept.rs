@@ -58,7 +58,9 @@ impl Drop for Manager {
 /// How many packets the tables have held up that no flush takes away.
 fn held_up(net: &Net) -> u64 {
     let names = ["ftpalg_hold", "ftpalg_hold_2"];
-    names.iter().filter_map(|name| net.router().counter(&format!("inet {name} held_up")).ok()).sum()
+    let counters =
+        names.iter().flat_map(|name| ["unseen", "held_up"].map(|what| format!("inet {name} {what}")));
+    counters.filter_map(|counter| net.router().counter(&counter).ok()).sum()
 }
 
 /// The firewall is flushed, and loaded again, while the daemon is dead and sessions talk.

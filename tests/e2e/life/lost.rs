@@ -80,7 +80,9 @@ fn commands(server: &Server) -> Vec<String> {
 
 /// The client speaks first.
 fn lost(topology: Topology, plan: Plan, fault: Fault) -> Result<()> {
-    let mut net = Setup::new(topology).plan(plan).build()?;
+    // With several workers it shows with the first packet whose it is.
+    let settings = if plan == Plan::LongInside { "workers = 2" } else { "" };
+    let mut net = Setup::new(topology).plan(plan).settings(settings).build()?;
     let server = net.serve(ServerKind::Vsftpd)?;
     let mut lost = Session::open(&net, &server)?;
     let mut silent = Session::open(&net, &server)?;

@@ -27,25 +27,25 @@ pub use session::Session;
 pub use wiretap::Wiretap;
 
 /// A net with ends that are listened to.
-fn tapped(topology: Topology, plan: Plan, kind: ServerKind) -> Result<(Net, Server, Wiretap)> {
+pub fn tapped(topology: Topology, plan: Plan, kind: ServerKind) -> Result<(Net, Server, Wiretap)> {
     tapped_net(Setup::new(topology).plan(plan), kind)
 }
 
 /// The same for any net.
-fn tapped_net(setup: Setup, kind: ServerKind) -> Result<(Net, Server, Wiretap)> {
+pub fn tapped_net(setup: Setup, kind: ServerKind) -> Result<(Net, Server, Wiretap)> {
     let net = setup.build()?;
     let server = net.serve(kind)?;
     let wiretap = Wiretap::start(&net)?;
     Ok((net, server, wiretap))
 }
 
-fn finish(net: Net, wiretap: Wiretap) -> Result<()> {
+pub fn finish(net: Net, wiretap: Wiretap) -> Result<()> {
     wiretap.check(&net)?;
     net.finish()
 }
 
 /// SIGKILL, and a new daemon after so many milliseconds.
-fn replace(net: &mut Net, after: u64) -> Result<()> {
+pub fn replace(net: &mut Net, after: u64) -> Result<()> {
     let (daemon, router) = net.daemon();
     daemon.kill()?;
     sleep(Duration::from_millis(after));
@@ -53,12 +53,12 @@ fn replace(net: &mut Net, after: u64) -> Result<()> {
 }
 
 /// A router's whole ruleset.
-fn ruleset(router: &Host) -> Result<String> {
+pub fn ruleset(router: &Host) -> Result<String> {
     Ok(router.run("nft", ["list", "ruleset"])?.success()?.stdout)
 }
 
 /// Waits until something is so.
-fn wait_until(what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+pub fn wait_until(what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !is_so()? {
         ensure!(start.elapsed() < Duration::from_secs(5), "still not: {what}");

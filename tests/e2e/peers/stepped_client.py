@@ -6,6 +6,8 @@ answered by a line: `ok …` or `failed …`.
   fetch MODE [COUNT]  fetches pub/small so many times and compares it; of several modes (PORT,PASV) each in turn
   store MODE NAME     stores it as up/NAME
   say LINE            sends a command; answers with the reply's last line
+  tally MODE SECONDS  fetches again and again, whatever becomes of it; answers with the number of tries, how many were
+                      whole and the longest of those in seconds, and what became of the others
   chat COUNT          negotiates so many data connections of all kinds and makes none of them
   begin MODE COUNT    listens, and sends so many bytes of the PORT or EPRT line
   finish              sends the rest of that line
@@ -15,10 +17,13 @@ answered by a line: `ok …` or `failed …`.
   collect             fetches pub/small over what `offer` has connected
 """
 
+import collections
 import itertools
 import os
 import socket
 import sys
+import time
+import traceback
 
 host, port, original, *source = sys.argv[1:]
 with open(original, "rb") as file:
@@ -108,6 +113,22 @@ class Session:
         for mode in itertools.islice(itertools.cycle(modes.split(",")), int(count)):
             self.check(self.transfer(mode, "RETR pub/small"))
         return count
+
+    def tally(self, modes, seconds):
+        whole, longest, others = 0, 0, collections.Counter()
+        end = time.monotonic() + float(seconds)
+        for mode in itertools.cycle(modes.split(",")):
+            begin = time.monotonic()
+            if begin > end:
+                break
+            try:
+                self.fetch(mode)
+                whole += 1
+                longest = max(longest, time.monotonic() - begin)
+            except (AssertionError, OSError) as fault:
+                where = "/".join(frame.name for frame in traceback.extract_tb(fault.__traceback__)[2:5])
+                others[f"{mode}: {where}: {fault!r}"] += 1
+        return f"{whole + others.total()} {whole} {longest:.1f} {dict(others)}"
 
     def store(self, mode, name):
         with self.transfer(mode, f"STOR up/{name}") as data:

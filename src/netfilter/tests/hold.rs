@@ -1,0 +1,94 @@
+//! The table that outlives a flush: what it holds back while the other one is away.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+
+use ftpalg::engine::pinhole::Change;
+
+use super::net::{Connected, Net, connects, is_dropped, listen};
+use super::*;
+
+/// A router that lets everything through, so that what does not come through has been held back.
+fn open() -> Net {
+    let net = Net::new();
+    for chain in ["forward", "input", "output"] {
+        net.router.sh(&format!("nft insert rule inet filter {chain} accept"));
+    }
+    net
+}
+
+/// Whether something that is said comes to the other end within this time.
+fn comes_through(said: &str, from: &mut TcpStream, to: &mut TcpStream, within: Duration) -> bool {
+    from.write_all(said.as_bytes()).unwrap();
+    to.set_read_timeout(Some(within)).unwrap();
+    let mut bytes = [0; 64];
+    match to.read(&mut bytes) {
+        Ok(length) => bytes[..length].starts_with(said.as_bytes()),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            false
+        }
+    }
+}
+
+/// What was dropped before comes first, after its sender's patience.
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(200);
+
+fn unseen(net: &Net) -> u64 {
+    let text = net.router.sh("nft list counter inet ftpalg_hold unseen");
+    text.rsplit("packets ").next().and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap()
+}
+
+fn ends(control: &mut Connected) -> (&mut TcpStream, &mut TcpStream) {
+    (&mut control.dialler, &mut control.listener)
+}
+
+#[test]
+fn while_the_table_is_away_nothing_passes_unseen() {
+    for (server, other) in [("198.51.100.9", "192.168.1.1"), ("[fd00:2::9]", "[fd00:1::1]")] {
+        let net = open();
+        let port = |port: u16| format!("{server}:{port}");
+        let listeners = [listen(&net.server, &port(21)), listen(&net.server, &port(80))];
+        let mut control = connects(&net.client, &port(21), &listeners[0]);
+        let (client, end) = ends(&mut control);
+        assert!(comes_through("NOOP\r\n", client, end, LONG));
+        assert_eq!(unseen(&net), 0);
+
+        net.router.sh("nft delete table inet ftpalg");
+        assert!(!comes_through("NOOP\r\n", client, end, SHORT));
+        assert!(!comes_through("200 OK\r\n", end, client, SHORT));
+        is_dropped(&net.client, &port(21));
+        // A data connection, for all that can be known: between these hosts commands have been sent.
+        is_dropped(&net.client, &port(80));
+        assert!(unseen(&net) > 0);
+        // Others are not held up.
+        let elsewhere = listen(&net.router, &format!("{other}:80"));
+        connects(&net.client, &format!("{other}:80"), &elsewhere);
+        assert_eq!(net.leaked(), 0);
+
+        net.firewall.lock().unwrap().repair(Live::default()).unwrap();
+        net.router.sh("nft flush chain inet ftpalg divert");
+        assert!(comes_through("NOOP\r\n", client, end, LONG));
+        connects(&net.client, &port(80), &listeners[1]);
+        connects(&net.client, &port(21), &listeners[0]);
+        assert_eq!(net.leaked(), 0);
+    }
+}
+
+/// The table goes while a SYN is on its way through this host.
+#[test]
+fn a_data_connection_does_not_begin_without_its_nat() {
+    let net = open();
+    let listeners = [listen(&net.server, "198.51.100.9:21"), listen(&net.client, "192.168.1.2:4000")];
+    let mut control = connects(&net.client, "198.51.100.9:21", &listeners[0]);
+    let (client, end) = ends(&mut control);
+    assert!(comes_through("PORT\r\n", client, end, LONG));
+    let active = pinhole("198.51.100.9", "192.168.1.2:4000", "192.168.1.2:4000", "198.51.100.1", 0);
+    net.commit(&[Change::Open(active)]);
+    for chain in ["snat_postrouting", "seen_data_postrouting"] {
+        net.router.sh(&format!("nft flush chain inet ftpalg {chain}"));
+    }
+    is_dropped(&net.server, "192.168.1.2:4000");
+    assert!(unseen(&net) > 0);
+}

@@ -1,0 +1,124 @@
+//! What others do to ftpalg's part of the ruleset by hand, and transactions that fail.
+
+use std::fmt::Write as _;
+
+use anyhow::{Result, ensure};
+
+use crate::harness::{Net, Plan, ServerKind, Setup, Topology};
+use crate::life::{Session, finish, tapped, tapped_net, wait_until};
+
+/// How often the guard has put things back.
+fn repairs(net: &Net) -> usize {
+    net.daemons[0].log().matches("is back").count()
+}
+
+/// Whatever is deleted or flushed is put back, under a shifted session, one that is not, and one whose data port is
+/// announced, and all of them go on.
+#[test]
+fn what_is_damaged_by_hand_is_mended_under_live_sessions() -> Result<()> {
+    let (net, server, wiretap) = tapped(Topology::Masquerade, Plan::ShortInside, ServerKind::Vsftpd)?;
+    let mut shifted = Session::open(&net, &server)?;
+    let mut unshifted = Session::open(&net, &server)?;
+    let mut announced = Session::open(&net, &server)?;
+    shifted.fetch_in_all_modes()?;
+    unshifted.step("fetch PASV")?;
+    for damage in [
+        "delete table inet ftpalg",
+        "flush table inet ftpalg",
+        "flush set inet ftpalg control4",
+        "flush set inet ftpalg shifted4",
+        "flush map inet ftpalg dnat4",
+        "flush chain inet ftpalg divert_shifted",
+        "flush chain inet filter forward",
+        "delete chain inet filter input; add chain inet filter input",
+        "flush ruleset",
+    ] {
+        announced.step("begin PORT 99")?;
+        announced.step("reply")?;
+        let before = repairs(&net);
+        net.router().nft(damage)?;
+        shifted.begin("chat 2")?;
+        wait_until(damage, || Ok(repairs(&net) > before))?;
+        if damage.contains("filter") || damage == "flush ruleset" {
+            net.router().nft(&format!("flush ruleset\n{}", net.ruleset()))?;
+        }
+        shifted.hear()?;
+        announced.step("retrieve")?;
+        unshifted.step("fetch PASV,EPSV 2")?;
+        shifted.fetch_in_all_modes()?;
+    }
+    for session in [shifted, unshifted, announced] {
+        session.quit()?;
+    }
+    finish(net, wiretap)
+}
+
+/// Fills a set with what is of no use to anybody, as far as it takes it.
+fn fill(net: &Net, set: &str, element: impl Fn(u32) -> String) -> Result<()> {
+    let mut text = String::new();
+    for chunk in 0..64 {
+        let elements = (chunk * 1024..(chunk + 1) * 1024).map(&element).collect::<Vec<_>>();
+        writeln!(text, "add element inet ftpalg {set} {{ {} }}", elements.join(", "))?;
+    }
+    net.router().nft(&text)
+}
+
+/// No room for another pinhole: the data connection does not come about, the control connection goes on, and so does
+/// everything once there is room.
+#[test]
+fn a_full_set_costs_the_data_connection_alone() -> Result<()> {
+    let (net, server, wiretap) = tapped(Topology::Masquerade, Plan::ShortInside, ServerKind::Vsftpd)?;
+    let mut session = Session::open(&net, &server)?;
+    session.fetch_in_all_modes()?;
+    let address =
+        |n: u32| format!("10.{}.{}.{} . 10.9.9.9 . 9 timeout 5m", 100 + (n >> 16), n >> 8 & 255, n & 255);
+    net.router().nft("flush set inet ftpalg open4")?;
+    fill(&net, "open4", address)?;
+    let answer = session.step("say PASV")?;
+    ensure!(answer.starts_with("227"), "{answer}");
+    let log = net.daemons[0].log();
+    ensure!(log.contains("nftables set full"), "{log}");
+    session.step("say NOOP")?;
+    net.router().nft("flush set inet ftpalg open4")?;
+    session.fetch_in_all_modes()?;
+    session.quit()?;
+    finish(net, wiretap)
+}
+
+/// `control` is full: sessions that begin are not followed, those that live are.
+#[test]
+fn a_full_set_of_sessions_leaves_those_that_live() -> Result<()> {
+    let setup = Setup::new(Topology::Firewall);
+    let (net, server, wiretap) = tapped_net(setup, ServerKind::Vsftpd)?;
+    let mut lives = Session::open(&net, &server)?;
+    lives.fetch_in_all_modes()?;
+    let tuple = |n: u32| {
+        format!("10.{}.{}.{} . 21 . 10.9.9.9 . 9 timeout 5m", 100 + (n >> 16), n >> 8 & 255, n & 255)
+    };
+    // There is one element in it, so the last chunk would be refused whole.
+    let mut text = String::new();
+    for n in 0..65535 {
+        if n % 1024 == 0 {
+            text += if n == 0 {
+                "add element inet ftpalg control4 { "
+            } else {
+                " }\nadd element inet ftpalg control4 { "
+            };
+        } else {
+            text += ", ";
+        }
+        text += &tuple(n);
+    }
+    net.router().nft(&(text + " }\n"))?;
+    let mut late = Session::open(&net, &server)?;
+    late.step("say NOOP")?;
+    lives.fetch_in_all_modes()?;
+    net.router().nft("flush set inet ftpalg control4")?;
+    wait_until("the live ones are back", || Ok(repairs(&net) > 0))?;
+    lives.fetch_in_all_modes()?;
+    late.fetch_in_all_modes()?;
+    for session in [lives, late] {
+        session.quit()?;
+    }
+    finish(net, wiretap)
+}
