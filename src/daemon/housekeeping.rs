@@ -16,6 +16,9 @@ use crate::netfilter::give_memory_back;
 /// How often. Much less than any time-out of the engine's.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// How many connections libnftables is told of at once: it takes kilobytes for each, and some milliseconds.
+const AT_ONCE: usize = 128;
+
 /// So many sessions come and go without a trace in the daemon's memory.
 const SPARE: usize = 1024;
 
@@ -56,23 +59,25 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
     if changes.is_empty() {
         return;
     }
+    if let Err(error) = lock(&shared.firewall).commit(&changes) {
+        debug!("expired elements stay in nftables until their time-out, live ones are not set anew: {error}");
+    }
     let ended = changes.iter().filter_map(|change| match change {
         Change::Forget(tuple) => Some(*tuple),
         _ => None,
     });
     let ended: Vec<_> = ended.collect();
-    let mut firewall = lock(&shared.firewall);
-    if let Err(error) = firewall.commit(&changes) {
-        debug!("expired elements stay in nftables until their time-out, live ones are not set anew: {error}");
-    }
-    if let Err(error) = firewall.let_pass(&ended) {
-        debug!("{error}");
-    }
-    drop(firewall);
     let mut store = lock(&shared.store);
     for tuple in &ended {
         if let Err(error) = store.remove(tuple) {
             warn!("the state of an ended session stays: {error}");
+        }
+    }
+    drop((store, engine));
+    // Nobody has to wait for this: a connection that begins anew under the same name comes in again with each packet.
+    for some in ended.chunks(AT_ONCE) {
+        if let Err(error) = lock(&shared.firewall).let_pass(some) {
+            debug!("{error}");
         }
     }
 }

@@ -28,7 +28,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::netfilter::{ConnTrack, Firewall, Watch};
+use crate::netfilter::{ConnTrack, Firewall, Watch, keep_no_memory};
 use alarms::Alarms;
 use guard::{Guard, Outranked};
 use liveness::Liveness;
@@ -62,6 +62,7 @@ fn part(range: &RangeInclusive<u16>, number: u16, of: u16) -> RangeInclusive<u16
 /// Runs until it is told to end.
 pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     abort_on_panic();
+    keep_no_memory();
     let (store, saved) = Store::open(&config.state_dir)?;
     worker::are_free(config.queue..config.queue.saturating_add(config.workers))?;
     let mut firewall = Firewall::open(&config)?;

@@ -13,9 +13,6 @@ use super::ruleset::{self, Live};
 use super::sys::{Nft, Owner};
 use crate::config::Config;
 
-/// How many commands libnftables gets at once where there may be thousands: it takes kilobytes for each.
-const AT_ONCE: usize = 128;
-
 /// The table, and those of earlier daemons.
 pub struct Hold {
     state: State,
@@ -94,21 +91,16 @@ impl Hold {
         if self.mark().is_none() {
             return Ok(());
         }
-        for some in ended.chunks(AT_ONCE) {
-            let mut commands = String::new();
-            for tuple in some {
-                for set in [Set::Held, Set::Watched] {
-                    let element = Element::control(set, tuple)?;
-                    if connection.request(element.question_in(self.name), |_| {}).is_ok() {
-                        commands += &element.deletion_in(self.name);
-                    }
+        let mut commands = String::new();
+        for tuple in ended {
+            for set in [Set::Held, Set::Watched] {
+                let element = Element::control(set, tuple)?;
+                if connection.request(element.question_in(self.name), |_| {}).is_ok() {
+                    commands += &element.deletion_in(self.name);
                 }
             }
-            if !commands.is_empty() {
-                nft.run(&commands).map_err(FirewallError::LetPass)?;
-            }
         }
-        Ok(())
+        if commands.is_empty() { Ok(()) } else { nft.run(&commands).map_err(FirewallError::LetPass) }
     }
 
     /// Takes it out. While `shifted` connections live and somebody else keeps the socket, it stays for

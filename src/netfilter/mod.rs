@@ -20,7 +20,7 @@ pub use accept::MissingChain;
 pub use conntrack::{ConnTrack, Fate};
 pub use firewall::{Firewall, FirewallError};
 pub use ruleset::Live;
-pub use sys::{give_memory_back, inherit};
+pub use sys::{give_memory_back, inherit, keep_no_memory};
 pub use transaction::CommitError;
 pub use watch::{Foreign, Watch};
 

@@ -99,6 +99,18 @@ impl Drop for Nft {
     }
 }
 
+/// Has the allocator map large blocks each by itself and give back what is free at the end of its heaps, instead of
+/// keeping ever more of it for later, which is its way once a large block has been freed (mallopt(3)).
+pub fn keep_no_memory() {
+    const BYTES: c_int = 128 * 1024;
+    // SAFETY: no arguments that point anywhere. What it does not know it leaves alone.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, BYTES);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, BYTES);
+    }
+}
+
 /// Has the allocator give memory back that it keeps for later.
 pub fn give_memory_back() {
     // SAFETY: no arguments that point anywhere; it locks what it touches.

@@ -28,11 +28,14 @@ const ELEMENTS: u16 = 3;
 /// Type without its flags (`NLA_TYPE_MASK`).
 const TYPE: u16 = 0x3fff;
 
-/// The sets and maps of nft-rules/ftpalg.nft and of hold.nft that grow with what passes, each for IPv4 and IPv6.
-const SETS: [(&str, &[&str]); 2] = [
+/// The sets and maps of nft-rules/ftpalg.nft and of hold.nft that grow with what passes, each for IPv4 and IPv6. Pairs of hosts are left
+/// out: they go by themselves.
+const SETS: [(&str, &[&str]); 3] = [
     ("ftpalg", &["control_new", "control", "shifted", "pending", "open", "mark", "dnat", "snat", "used"]),
-    ("ftpalg_hold", &["held"]),
+    ("ftpalg_hold", HELD),
+    ("ftpalg_hold_2", HELD),
 ];
+const HELD: &[&str] = &["held", "watched"];
 
 /// The numbers of a host's elements by set, those that are empty or missing left out.
 pub fn count(host: &Host) -> Result<BTreeMap<String, usize>> {
@@ -48,7 +51,7 @@ pub fn count(host: &Host) -> Result<BTreeMap<String, usize>> {
                 let set = format!("{name}{family}");
                 let number = elements(&socket, table, &set).with_context(|| set.clone())?;
                 if number > 0 {
-                    counts.insert(set, number);
+                    *counts.entry(set).or_default() += number;
                 }
             }
         }
