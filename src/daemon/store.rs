@@ -156,6 +156,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     struct Directory(PathBuf);
@@ -166,9 +168,21 @@ mod tests {
             Self(path)
         }
 
+        /// Another test may start a program at this moment: until it is running, it has the files open as well, and so
+        /// keeps their locks.
+        fn open(&self) -> (Store, Vec<Saved>) {
+            for _ in 0..500 {
+                match Store::open(&self.0) {
+                    Err(StoreError::Taken { .. }) => std::thread::sleep(Duration::from_millis(10)),
+                    other => return other.unwrap(),
+                }
+            }
+            panic!("{} stays locked", self.0.display());
+        }
+
         /// What a daemon that starts now finds, by session, the newest record of each.
         fn sessions(&self) -> Vec<Vec<u8>> {
-            Store::open(&self.0).unwrap().1.into_iter().filter_map(|saved| saved.session).collect()
+            self.open().1.into_iter().filter_map(|saved| saved.session).collect()
         }
     }
     impl Drop for Directory {
@@ -185,7 +199,7 @@ mod tests {
     fn what_was_saved_last_is_found_again() {
         let directory = Directory::new("again");
         {
-            let (mut store, saved) = Store::open(&directory.0).unwrap();
+            let (mut store, saved) = directory.open();
             assert!(saved.is_empty());
             store.save(tuple(1), b"first").unwrap();
             store.save(tuple(2), b"second").unwrap();
@@ -200,7 +214,7 @@ mod tests {
     fn sessions_move_between_the_files_as_they_grow_and_shrink() {
         let directory = Directory::new("move");
         for size in [10, 600, 5000, 5001, 2000, 3] {
-            let (mut store, saved) = Store::open(&directory.0).unwrap();
+            let (mut store, saved) = directory.open();
             for Saved { place, .. } in saved {
                 store.claim(tuple(1), place).unwrap();
             }
@@ -214,7 +228,7 @@ mod tests {
     fn files_become_shorter_again_and_free_slots_are_used_first() {
         let directory = Directory::new("shorter");
         let length = || std::fs::metadata(directory.0.join("sessions-512")).unwrap().len();
-        let (mut store, _) = Store::open(&directory.0).unwrap();
+        let (mut store, _) = directory.open();
         (0..1000).for_each(|port| store.save(tuple(port), b"one of many").unwrap());
         let all = length();
         (0..1000).filter(|port| port % 2 == 0).for_each(|port| store.remove(&tuple(port)).unwrap());
@@ -222,7 +236,7 @@ mod tests {
         (1000..1500).for_each(|port| store.save(tuple(port), b"another").unwrap());
         assert_eq!(length(), all, "free slots first");
         drop(store);
-        let (mut store, saved) = Store::open(&directory.0).unwrap();
+        let (mut store, saved) = directory.open();
         assert_eq!(saved.len(), 1000);
         (0..).zip(saved).for_each(|(port, saved)| store.claim(tuple(port), saved.place).unwrap());
         (1..1000).for_each(|port| store.remove(&tuple(port)).unwrap());
@@ -234,7 +248,7 @@ mod tests {
     fn a_damaged_record_costs_only_its_own_session() {
         let directory = Directory::new("damaged");
         {
-            let (mut store, _) = Store::open(&directory.0).unwrap();
+            let (mut store, _) = directory.open();
             store.save(tuple(1), b"first").unwrap();
             store.save(tuple(2), b"second").unwrap();
         }
@@ -242,7 +256,7 @@ mod tests {
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[18] ^= 1;
         std::fs::write(&file, bytes).unwrap();
-        let (_, saved) = Store::open(&directory.0).unwrap();
+        let (_, saved) = directory.open();
         assert_eq!(saved.len(), 2);
         assert_eq!(saved.into_iter().filter_map(|saved| saved.session).collect::<Vec<_>>(), [b"second"]);
         std::fs::write(&file, b"something else, of no use to anybody").unwrap();
@@ -252,7 +266,7 @@ mod tests {
     #[test]
     fn two_daemons_cannot_share_a_directory() {
         let directory = Directory::new("shared");
-        let _first = Store::open(&directory.0).unwrap();
+        let _first = directory.open();
         assert!(matches!(Store::open(&directory.0), Err(StoreError::Taken { .. })));
     }
 
