@@ -6,13 +6,14 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use ftpalg::engine::MAX_SESSIONS;
 use rustix::fs::{FlockOperation, flock};
 
 /// Length and checksum of the content, and a revision: in little-endian order before it.
 const HEADER: usize = 16;
 
 /// How many slots a file can have: one for each of the engine's sessions, and one while a record moves.
-const MOST: usize = 65_536 + 1;
+const MOST: usize = MAX_SESSIONS + 1;
 
 /// Part of every checksum: a record of another layout is no record. Counts up when the engine's `Session` changes.
 const LAYOUT: &[u8] = b"ftpalg 2";
