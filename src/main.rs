@@ -10,7 +10,7 @@ mod netfilter;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -27,13 +27,15 @@ fn main() -> ExitCode {
             start_log();
             run(config, options.config.as_deref())
         }),
-        Command::Rules(options) => with_config(options.config.as_deref(), |config| {
-            match io::stdout().write_all(ruleset::text(&config).as_bytes()) {
-                Ok(()) => exit::OK,
-                Err(error) => complain(&error, exit::FAILURE),
-            }
-        }),
+        Command::Rules(options) => {
+            with_config(options.config.as_deref(), |config| print(ruleset::text(&config).as_bytes()))
+        }
         Command::Demo => demo::run(),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ftpalg", &mut script);
+            print(&script)
+        }
     })
 }
 
@@ -41,6 +43,13 @@ fn with_config(path: Option<&std::path::Path>, act: impl FnOnce(Config) -> u8) -
     match Config::load(path) {
         Ok(config) => act(config),
         Err(error) => complain(&error, exit::BAD_CONFIGURATION),
+    }
+}
+
+fn print(text: &[u8]) -> u8 {
+    match io::stdout().write_all(text) {
+        Ok(()) => exit::OK,
+        Err(error) => complain(&error, exit::FAILURE),
     }
 }
 

@@ -14,6 +14,7 @@ mod harness;
 mod life;
 mod load;
 mod mtu;
+mod package;
 mod policy_routing;
 mod ports;
 mod seeds;
