@@ -6,8 +6,9 @@ mod system;
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::harness::{Client, Mode, Plan, Transfer};
 use crate::unit::machine::{Router, journal, property, ruleset, run, systemctl, wait_until};
@@ -91,11 +92,18 @@ fn it_is_installed_and_upgraded_under_a_session() -> Result<()> {
     idle.fetch_in_all_modes()?;
 
     let first = installed_version()?;
-    busy.begin("chat 60")?;
     let before = fs::metadata(format!("/proc/{}/exe", property("MainPID")?))?;
-    router.restarts_are_counted_anew(|| dpkg(&["--install", &package(2)?]).map(drop))?;
-    ensure!(!busy.has_answered()?, "the dialogue was over before the upgrade was");
-    busy.hear()?;
+    let newer = package(2)?;
+    router.restarts_are_counted_anew(|| {
+        thread::scope(|scope| {
+            let upgrade = scope.spawn(|| dpkg(&["--install", &newer]));
+            while !upgrade.is_finished() {
+                busy.step("chat 8")?;
+            }
+            upgrade.join().map_err(|_| anyhow!("the upgrade panicked"))?.map(drop)
+        })
+    })?;
+    busy.step("chat 8")?;
     let second = installed_version()?;
     run("dpkg", &["--compare-versions", &first, "lt", &second])?;
     let running = fs::metadata(format!("/proc/{}/exe", property("MainPID")?))?;
