@@ -22,6 +22,7 @@ pub mod pinhole;
 pub mod policy;
 pub mod ports;
 pub mod position;
+pub mod profile;
 pub mod segment;
 pub mod session;
 pub mod stream;

@@ -113,6 +113,8 @@ pub struct Session {
     pub(super) to_client: Option<Stream>,
     /// What was said.
     pub dialogue: Dialogue,
+    /// When it began (time since boot).
+    began: Duration,
     /// When a packet came last (time since boot).
     pub(super) last_packet: Duration,
     /// When the kernel's elements of the connection were last set (time since boot).
@@ -139,10 +141,32 @@ impl Session {
             to_server: Stream::new(syn.initial),
             to_client: None,
             dialogue: Dialogue::default(),
+            began: now,
             last_packet: now,
             held_since: now,
             is_over: false,
         }
+    }
+
+    /// When it began (time since boot).
+    pub fn began(&self) -> Duration {
+        self.began
+    }
+
+    /// When a packet came last (time since boot).
+    pub fn last_packet(&self) -> Duration {
+        self.last_packet
+    }
+
+    /// Whether both ends have closed it, or one has reset it.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// How much longer the receivers' streams are than the senders', in bytes: to the server, to the client.
+    pub fn shifts(&self) -> (i64, i64) {
+        let to_client = self.to_client.as_ref().map_or(0, |stream| stream.edits.shift());
+        (self.to_server.edits.shift(), to_client)
     }
 
     /// The SYN of another connection that takes the place of this one, if this SYN-ACK answers it.
