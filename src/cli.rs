@@ -39,6 +39,11 @@ pub enum Command {
     /// whose text it has changed wait until it is back. SIGHUP makes it read its configuration anew. It needs
     /// CAP_NET_ADMIN.
     Run(WithConfig),
+    /// Show sessions, pinholes, refusals and counters of the running daemon
+    ///
+    /// Asks on the daemon's control socket, which root and the daemon's group can open. Exits with 0 when the daemon
+    /// answers, with 77 where the user may not ask, and with 1 otherwise.
+    Status(StatusOptions),
     /// Print the nftables table as the daemon would load it
     ///
     /// Loads nothing and needs no rights.
@@ -57,6 +62,22 @@ pub struct WithConfig {
     /// The configuration file [default: /etc/ftpalg/ftpalg.toml, and built-in defaults where it is missing]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct StatusOptions {
+    #[command(flatten)]
+    pub config: WithConfig,
+    /// The control socket [default: the configuration's `control-socket`]
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    pub socket: Option<PathBuf>,
+    /// Print everything as one JSON document (docs/status.md)
+    #[arg(long)]
+    pub json: bool,
+    /// Show it on the whole terminal, anew every second, until `q` is pressed
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
 }
 
 #[cfg(test)]
@@ -85,6 +106,18 @@ mod tests {
         );
         let cli = Cli::try_parse_from(["ftpalg", "rules"]).unwrap();
         assert!(matches!(cli.command, Command::Rules(WithConfig { config: None })));
+        let status = |arguments: &[&str]| {
+            let arguments = ["ftpalg", "status"].iter().chain(arguments);
+            match Cli::try_parse_from(arguments).map(|cli| cli.command) {
+                Ok(Command::Status(options)) => Ok((options.json, options.watch, options.socket)),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.kind()),
+            }
+        };
+        assert_eq!(status(&[]), Ok((false, false, None)));
+        assert_eq!(status(&["--json", "--socket", "/s"]), Ok((true, false, Some("/s".into()))));
+        assert_eq!(status(&["--json", "--watch"]), Err(ErrorKind::ArgumentConflict));
+        assert_eq!(status(&["--config", "a", "--socket", "b"]), Err(ErrorKind::ArgumentConflict));
         assert!(matches!(Cli::try_parse_from(["ftpalg", "demo"]).unwrap().command, Command::Demo));
         let refused = |arguments: &[&str]| Cli::try_parse_from(arguments).unwrap_err();
         assert_eq!(refused(&["ftpalg", "demo", "--config", "x"]).exit_code(), 2);

@@ -18,5 +18,6 @@ mod policy_routing;
 mod ports;
 mod seeds;
 mod soak;
+mod status;
 mod topologies;
 mod unit;
