@@ -174,7 +174,11 @@ impl Worker {
             engine.learn(tuple, view.ok().flatten());
             decision = engine.handle(clock::now(), tap, &mut self.packet);
         }
-        (self.carry_out(&shared, &mut engine, &decision), decision.is_translated)
+        let verdict = self.carry_out(&shared, &mut engine, &decision);
+        if verdict != decision.verdict {
+            engine.held_up(tap, decision.verdict);
+        }
+        (verdict, decision.is_translated)
     }
 
     fn carry_out(&mut self, shared: &Shared, engine: &mut Engine, decision: &Decision) -> Verdict {

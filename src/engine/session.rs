@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use super::control::{ClientView, ControlTuple};
 use super::dialogue::Dialogue;
@@ -16,7 +17,8 @@ use super::ports::Ports;
 use super::stream::Stream;
 
 /// Where a packet was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumCount, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Tap {
     /// On its way to the server: behind the firewall and NAT (postrouting, input).
     ToServer,
@@ -158,11 +160,6 @@ impl Session {
         self.last_packet
     }
 
-    /// Whether both ends have closed it, or one has reset it.
-    pub fn is_over(&self) -> bool {
-        self.is_over
-    }
-
     /// How much longer the receivers' streams are than the senders', in bytes: to the server, to the client.
     pub fn shifts(&self) -> (i64, i64) {
         let to_client = self.to_client.as_ref().map_or(0, |stream| stream.edits.shift());
@@ -186,6 +183,11 @@ impl Session {
             (false, false) => UNGREETED,
         };
         now.saturating_sub(self.last_packet) > patience
+    }
+
+    /// Whether both sides have closed it, or one has reset it.
+    pub fn has_ended(&self) -> bool {
+        self.is_over
     }
 
     /// Whether the kernel must go on queueing its packets: it is inspected, or needs translation.
@@ -329,6 +331,7 @@ impl Session {
     pub fn unshift(&mut self, ports: &mut Ports) -> Vec<Pinhole> {
         self.is_shifted = false;
         self.is_watched = false;
+        self.unreported.retain(|event| !matches!(event, Event::Edited(_)));
         for stream in [Some(&mut self.to_server), self.to_client.as_mut()].into_iter().flatten() {
             if let Some(promise) = stream.undo_edits() {
                 ports.release(promise.key);

@@ -28,7 +28,7 @@ pub struct Document<S = Vec<Session>> {
     /// One a queue.
     pub workers: Vec<Worker>,
     /// What the engines have counted since the daemon began.
-    pub counters: Counts,
+    pub counters: Counters,
     /// What the table's rules have counted since it was put in; missing while it is away.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub table_counters: Option<Counts>,
@@ -66,6 +66,48 @@ pub struct Worker {
     pub waiting: Option<u64>,
     /// Packets that found no room in the queue, since the daemon began.
     pub dropped: Option<u64>,
+}
+
+/// What the engines have counted ([`ftpalg::engine::Counters`] says what each is).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Counters {
+    /// By direction, and by what became of them.
+    pub packets: BTreeMap<String, Counts>,
+    /// Control connections that began.
+    pub connections: u64,
+    /// Of those, whose server has greeted.
+    pub greeted: u64,
+    /// Logins that were accepted.
+    pub logins: u64,
+    /// Connections that both ends have closed, or one has reset.
+    pub ended: u64,
+    /// Connections of which nothing came for too long.
+    pub expired: u64,
+    /// Connections that left inspection, by reason.
+    pub departed: Counts,
+    /// How often inspection went on after something had passed unseen.
+    pub resumed: u64,
+    /// Pinholes opened, by mode.
+    pub opened: Counts,
+    /// Pinholes refused, by reason.
+    pub refused: Counts,
+    /// Addresses rewritten.
+    pub edits: u64,
+    /// Connections that were not followed because there were too many.
+    pub overflow: u64,
+}
+
+impl Counters {
+    /// Packets of both directions.
+    pub fn all_packets(&self) -> u64 {
+        self.packets.values().flat_map(BTreeMap::values).sum()
+    }
+
+    /// Packets with which this has been done, of both directions.
+    pub fn packets_that(&self, treatment: &str) -> u64 {
+        self.packets.values().filter_map(|counts| counts.get(treatment)).sum()
+    }
 }
 
 /// Where a session stands.

@@ -1,8 +1,8 @@
 //! A document for tests.
 
 use super::document::{
-    Counts, Daemon, Data, Document, Pinhole, PinholeState, Reason, Refusal, Session, ShiftedBy, State,
-    VERSION, Worker,
+    Counters, Counts, Daemon, Data, Document, Pinhole, PinholeState, Reason, Refusal, Session, ShiftedBy,
+    State, VERSION, Worker,
 };
 
 /// One session of each kind.
@@ -39,12 +39,14 @@ pub fn document() -> Document {
         left: Some(Reason { code: "encrypted".into(), text: "the dialogue is encrypted".into() }),
         ..Session::unknown(State::Left, &tuple(40001))
     };
-    let counts = |names: &[&str]| (1..).zip(names).map(|(count, name)| ((*name).to_owned(), count)).collect();
     Document {
         version: VERSION,
         daemon: Daemon { version: "0.1.0".into(), pid: 7, uptime_seconds: 90_000.0, time: 1_800_000_000.0 },
         workers: vec![Worker { queue: 2121, packets: 1234, sessions: 2, waiting: Some(3), dropped: None }],
-        counters: counts(&["packets", "pinholes-opened", "pinholes-refused"]),
+        counters: Counters {
+            refused: Counts::from([("third-party".to_owned(), 1), ("no-port".to_owned(), 0)]),
+            ..Counters::default()
+        },
         table_counters: Some(Counts::from([("sessions-begun".to_owned(), 5)])),
         refusals: vec![Refusal {
             seconds_ago: 61.0,

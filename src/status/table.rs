@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::columns::{Align, Column, Table, clip};
-use super::document::{Counts, Document, Pinhole, PinholeState, Refusal, Session, State};
+use super::document::{Counters, Counts, Document, Pinhole, PinholeState, Refusal, Session, State};
 
 /// What a page shows of refusals: those of late. All of them are in the document.
 const REFUSALS: usize = 10;
@@ -40,9 +40,9 @@ pub fn page(document: &Document, width: usize) -> String {
     if !refusals.rows.is_empty() {
         section(&format!("Refusals of late: {}", document.refusals.len()), refusals.lines(width));
     }
-    section("Counters since the daemon began", counters(&document.counters, width));
+    section("Counters since the daemon began", counts(&flat(&document.counters), width));
     if let Some(table) = &document.table_counters {
-        section("Counters of its table since that was put in", counters(table, width));
+        section("Counters of its table since that was put in", counts(table, width));
     }
     page
 }
@@ -226,8 +226,38 @@ pub fn refusals(document: &Document, most: usize) -> Table {
     }
 }
 
+/// The daemon's counters in one list. What has a reason stands there if it has happened.
+fn flat(counters: &Counters) -> Counts {
+    let mut flat = Counts::new();
+    for (name, count) in [
+        ("connections", counters.connections),
+        ("greeted", counters.greeted),
+        ("logins", counters.logins),
+        ("ended", counters.ended),
+        ("expired", counters.expired),
+        ("resumed", counters.resumed),
+        ("edits", counters.edits),
+        ("overflow", counters.overflow),
+        ("packets", counters.all_packets()),
+        ("opened", counters.opened.values().sum()),
+        ("refused", counters.refused.values().sum()),
+        ("departed", counters.departed.values().sum()),
+    ] {
+        flat.insert(name.to_owned(), count);
+    }
+    let kinds =
+        [("opened", &counters.opened), ("refused", &counters.refused), ("departed", &counters.departed)];
+    for (what, counts) in kinds.into_iter().chain(counters.packets.values().map(|counts| ("packets", counts)))
+    {
+        for (why, count) in counts.iter().filter(|(_, count)| **count > 0) {
+            *flat.entry(format!("{what}: {why}")).or_default() += count;
+        }
+    }
+    flat
+}
+
 /// `name number`, as many in a line as fit.
-fn counters(counts: &Counts, width: usize) -> Vec<String> {
+fn counts(counts: &Counts, width: usize) -> Vec<String> {
     let name = counts.keys().map(String::len).max().unwrap_or(0);
     let number = counts.values().map(|count| count.to_string().len()).max().unwrap_or(0);
     let items: Vec<_> = counts.iter().map(|(key, count)| format!("{key:name$} {count:number$}")).collect();

@@ -1,7 +1,9 @@
 //! A session as it is told of.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use ftpalg::engine::counters::Kind;
 use ftpalg::engine::event::{Departure, Mode};
 use ftpalg::engine::pinhole::Pinhole;
 use ftpalg::engine::session::Session;
@@ -22,7 +24,7 @@ pub fn portrait(session: &Session, queue: Option<u16>, now: Duration) -> documen
         user: Some(profile.user()).filter(|user| !user.is_empty()),
         logged_in: session.dialogue.is_logged_in(),
         encrypted: session.departed == Some(Departure::Encrypted),
-        left: session.departed.map(|why| reason(&why)),
+        left: session.departed.map(reason),
         data: profile
             .asked()
             .map(|asked| Data { mode: asked.mode().to_string(), command: asked.to_string() }),
@@ -40,7 +42,7 @@ pub fn portrait(session: &Session, queue: Option<u16>, now: Duration) -> documen
 fn state(session: &Session) -> State {
     let dialogue = &session.dialogue;
     match session.departed {
-        _ if session.is_over() => State::Closed,
+        _ if session.has_ended() => State::Closed,
         Some(_) => State::Left,
         None if !dialogue.is_greeted() => State::Greeting,
         None if dialogue.is_transferring() => State::Transfer,
@@ -76,28 +78,7 @@ pub fn mode(mode: Mode) -> String {
     mode.to_string()
 }
 
-/// A reason by the name that it has in the engine, and in words.
-pub fn reason(why: &(impl std::fmt::Debug + std::fmt::Display)) -> Reason {
-    let mut code = String::new();
-    for character in format!("{why:?}").chars() {
-        if character.is_ascii_uppercase() && !code.is_empty() {
-            code.push('-');
-        }
-        code.push(character.to_ascii_lowercase());
-    }
-    Reason { code, text: why.to_string() }
-}
-
-#[cfg(test)]
-mod tests {
-    use ftpalg::engine::policy::Refusal;
-
-    use super::*;
-
-    #[test]
-    fn reasons_have_names_for_machines() {
-        assert_eq!(reason(&Refusal::BehindBareLf).code, "behind-bare-lf");
-        assert_eq!(reason(&Refusal::Unreadable).code, "unreadable");
-        assert_eq!(reason(&Departure::Encrypted).code, "encrypted");
-    }
+/// A reason by its name, and in words.
+pub fn reason(why: impl Kind + Display) -> Reason {
+    Reason { code: why.name().to_owned(), text: why.to_string() }
 }

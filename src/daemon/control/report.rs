@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ftpalg::engine::control::ControlTuple;
+use ftpalg::engine::counters::{Counters, Kind, Tally};
 use ftpalg::engine::pinhole::PinholeKey;
-use ftpalg::engine::{Counters, Engine};
+use ftpalg::engine::session::Tap;
 use serde::{Serialize, Serializer};
 
 use super::super::liveness::Progress;
@@ -18,7 +19,7 @@ use super::super::{clock, queues};
 use super::portrait::{mode, portrait, reason};
 use crate::netfilter::{ConnTrack, Fate, Inspector, Left};
 use crate::status::document::{
-    Counts, Daemon, Document, Pinhole, PinholeState, Refusal, Session, State, VERSION, Worker,
+    self, Counts, Daemon, Document, Pinhole, PinholeState, Refusal, Session, State, VERSION, Worker,
 };
 
 /// For how many sessions an engine is locked at once: its worker waits some 20 µs.
@@ -85,24 +86,24 @@ impl Reporter {
         workers.collect()
     }
 
-    fn counters(&self) -> Counts {
-        let mut sums = Counts::new();
-        for engine in self.shared.all_engines() {
-            let Counters { packets, edited, dropped, malformed, opened, refused, overflow } =
-                lock(engine).counters();
-            for (name, count) in [
-                ("packets", packets),
-                ("packets-edited", edited),
-                ("packets-dropped", dropped),
-                ("packets-malformed", malformed),
-                ("pinholes-opened", opened),
-                ("pinholes-refused", refused),
-                ("sessions-overflow", overflow),
-            ] {
-                *sums.entry(name.to_owned()).or_default() += count;
-            }
+    fn counters(&self) -> document::Counters {
+        let sum: Counters = self.shared.all_engines().map(|engine| lock(engine).counters()).sum();
+        let directions = [Tap::ToServer, Tap::ToClient];
+        let packets = directions.map(|tap| (tap.name().to_owned(), counts(sum.packets(tap))));
+        document::Counters {
+            packets: packets.into(),
+            connections: sum.connections,
+            greeted: sum.greeted,
+            logins: sum.logins,
+            ended: sum.ended,
+            expired: sum.expired,
+            departed: counts(&sum.departed),
+            resumed: sum.resumed,
+            opened: counts(&sum.opened),
+            refused: counts(&sum.refused),
+            edits: sum.edits,
+            overflow: sum.overflow,
         }
-        sums
     }
 
     fn table_counters(&self) -> Option<Counts> {
@@ -189,8 +190,11 @@ impl Reporter {
 /// The names of what an engine follows, and of what it gives up.
 fn names(engine: &SharedEngine) -> (Vec<ControlTuple>, Vec<ControlTuple>) {
     let engine = lock(engine);
-    let engine: &Engine = &engine;
     (engine.sessions().map(|session| session.tuple).collect(), engine.doomed().collect())
+}
+
+fn counts<K: Kind, const N: usize>(tally: &Tally<K, N>) -> Counts {
+    tally.iter().map(|(kind, count)| (kind.name().to_owned(), count)).collect()
 }
 
 fn refusal(refused: &Refused, now: Duration) -> Refusal {
@@ -202,7 +206,7 @@ fn refusal(refused: &Refused, now: Duration) -> Refusal {
         user: Some(refused.user.clone()).filter(|user| !user.is_empty()),
         mode: mode(refused.mode),
         line: refused.line.clone(),
-        reason: reason(&refused.reason),
+        reason: reason(refused.reason),
     }
 }
 

@@ -32,14 +32,13 @@ pub struct Rates {
 impl Rates {
     /// The next document.
     pub fn note(&mut self, document: &Document) {
-        let count = |name| document.counters.get(name).copied().unwrap_or(0);
-        let begun = document.table_counters.as_ref().and_then(|table| table.get("sessions-begun"));
+        let counters = &document.counters;
         let now = Sums {
             time: document.daemon.time,
             pid: document.daemon.pid,
-            packets: count("packets"),
-            sessions: begun.copied().unwrap_or(0),
-            refused: count("pinholes-refused"),
+            packets: counters.all_packets(),
+            sessions: counters.connections,
+            refused: counters.refused.values().sum(),
         };
         // A daemon that was started anew has begun to count anew.
         if let Some(last) = self.last.filter(|last| last.pid == now.pid && last.time < now.time) {
@@ -82,7 +81,7 @@ mod tests {
         let mut after = |seconds: f64, packets: u64, pid: u32| {
             document.daemon.time += seconds;
             document.daemon.pid = pid;
-            document.counters.insert("packets".into(), packets);
+            document.counters.packets = [("to-server".into(), [("passed".into(), packets)].into())].into();
             rates.note(&document);
         };
         after(0.0, 1000, 7);

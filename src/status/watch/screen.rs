@@ -10,7 +10,7 @@ use ratatui::widgets::{Block, Borders, Paragraph, Sparkline};
 
 use super::rates::Rates;
 use crate::status::columns::{Table, clip};
-use crate::status::document::{Counts, Document};
+use crate::status::document::Document;
 use crate::status::table;
 
 /// Lines of the graphs, their frames included.
@@ -129,16 +129,15 @@ fn list(frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[String]) {
 }
 
 fn foot_line(document: &Document, width: usize) -> Paragraph<'static> {
-    let count = |counts: &Counts, name: &str| counts.get(name).copied().unwrap_or(0);
     let counters = &document.counters;
     let dropped: u64 = document.workers.iter().filter_map(|worker| worker.dropped).sum();
     let waiting: u64 = document.workers.iter().filter_map(|worker| worker.waiting).sum();
     let text = format!(
         "q quits  pinholes opened {} refused {}  packets {} edited {}  queue: {waiting} waiting {dropped} dropped",
-        count(counters, "pinholes-opened"),
-        count(counters, "pinholes-refused"),
-        count(counters, "packets"),
-        count(counters, "packets-edited"),
+        counters.opened.values().sum::<u64>(),
+        counters.refused.values().sum::<u64>(),
+        counters.all_packets(),
+        counters.packets_that("edited"),
     );
     Paragraph::new(clip(&text, width)).style(Style::new().add_modifier(Modifier::REVERSED))
 }

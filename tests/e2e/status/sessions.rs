@@ -117,7 +117,7 @@ fn a_refusal_shows_with_its_reason() -> Result<()> {
             ("session", found["id"].clone()),
         ],
     );
-    says(&document, &[("counters.pinholes-refused", json!(1))]);
+    says(&document, &[("counters.refused.third-party", json!(1)), ("counters.logins", json!(1))]);
     let table = status(&net, &[])?.success()?.stdout;
     ensure!(table.contains("Refusals of late: 1") && table.contains("allow-third-party"), "{table}");
     client.quit()?;
