@@ -24,9 +24,9 @@ DOCDIR = $(PREFIX)/share/doc/ftpalg
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/ftpalg
 # Network namespaces need root. Only the programs run as root, never the compiler.
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
-ifneq ($(SUDO),)
-TEST_RUNNER = --config 'target."cfg(unix)".runner = ["sudo", "-E"]'
-endif
+AS_ROOT = $(if $(SUDO),"sudo"$(comma) "-E"$(comma) )
+comma = ,
+TEST_RUNNER = --config 'target."cfg(unix)".runner = [$(AS_ROOT)"$(CURDIR)/scripts/run-tests"]'
 # A newer clippy knows more lints than the one that this was written with; those fail in CI alone.
 ifneq ($(CI),)
 STRICT = -- -D warnings
