@@ -117,3 +117,56 @@ fn push<T>(ring: &mut VecDeque<Arc<T>>, most: usize, item: T) {
     }
     ring.push_back(Arc::new(item));
 }
+
+#[cfg(test)]
+mod tests {
+    use ftpalg::engine::event::Departure;
+    use ftpalg::engine::options::Handshake;
+    use ftpalg::engine::policy::Policy;
+    use ftpalg::engine::session::Syn;
+
+    use super::*;
+
+    fn tuple(port: u16) -> ControlTuple {
+        ControlTuple { server: "192.0.2.1:21".parse().unwrap(), client: ([10, 0, 0, 2], port).into() }
+    }
+
+    #[test]
+    fn the_latest_refusals_are_remembered_and_lines_are_short_and_harmless() {
+        let policy = Policy {
+            require_login: true,
+            allow_third_party: Vec::new(),
+            ports: 1024..=65535,
+            timeout: Duration::from_secs(60),
+        };
+        let (engine, mut recent) = (Engine::new(policy, 0), Recent::default());
+        let refused = |line: String| Event::Refused { mode: Mode::Active, line, reason: Refusal::ThirdParty };
+        for number in 0..1000 {
+            let events = [Event::LoggedIn, refused(format!("PORT \x1b[2J{number}{}", "ü".repeat(500)))];
+            recent.note(Duration::from_secs(number), tuple(7), number, &events, &engine);
+        }
+        let all = recent.refused();
+        let numbers = all.iter().map(|refused| refused.session);
+        assert_eq!(numbers.collect::<Vec<_>>(), (744..1000).collect::<Vec<_>>());
+        let line = &all[0].line;
+        assert!(line.starts_with(r"PORT \u{1b}[2J744ü") && line.len() <= 4 * LINE, "{line}");
+    }
+
+    #[test]
+    fn the_latest_sessions_that_left_are_remembered_until_they_end() {
+        let mut recent = Recent::default();
+        for port in 0..2000 {
+            let syn = Syn { initial: 1, options: Handshake::default() };
+            let mut session = Session::new(port.into(), tuple(port), syn, Duration::ZERO);
+            session.leave(Departure::Encrypted);
+            recent.departs(Duration::from_secs(1), &session);
+        }
+        let all = recent.departed();
+        assert_eq!((all.len(), all[0].tuple), (MAX_DEPARTED, tuple(976)));
+        assert!(all[0].session.encrypted);
+        recent.forget(&all[..1000]);
+        assert_eq!(recent.departed().len(), 24);
+        recent.forget(&all);
+        assert!(recent.departed().is_empty());
+    }
+}
