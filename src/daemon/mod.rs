@@ -6,7 +6,7 @@ mod clock;
 mod guard;
 mod housekeeping;
 mod liveness;
-mod queues;
+pub mod queues;
 mod shared;
 mod slots;
 mod store;
