@@ -104,7 +104,10 @@ mod tests {
         let cli = Cli::try_parse_from(["ftpalg", "rules"]).unwrap();
         assert!(matches!(cli.command, Command::Rules(WithConfig { config: None })));
         let cli = Cli::try_parse_from(["ftpalg", "check", "--json"]).unwrap();
-        assert!(matches!(cli.command, Command::Check(Check { config: WithConfig { config: None }, json: true })));
+        assert!(matches!(
+            cli.command,
+            Command::Check(Check { config: WithConfig { config: None }, json: true })
+        ));
         assert!(matches!(Cli::try_parse_from(["ftpalg", "demo"]).unwrap().command, Command::Demo));
         let refused = |arguments: &[&str]| Cli::try_parse_from(arguments).unwrap_err();
         assert_eq!(refused(&["ftpalg", "demo", "--config", "x"]).exit_code(), 2);

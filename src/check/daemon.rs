@@ -5,12 +5,34 @@ use super::proc::Process;
 use crate::config::Config;
 use crate::daemon::queues::{self, Bound};
 
-/// The running daemon, if there is one, and what is to be said of it.
-pub fn look(config: &Config, file: &str) -> (Option<Process>, Vec<Finding>) {
+/// Who reads the configuration's queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reader {
+    /// The daemon.
+    Ftpalg(Process),
+    /// Somebody, and it can't be told who.
+    Unknown,
+    /// No daemon, as far as the configuration's queues go.
+    Nobody,
+}
+
+impl Reader {
+    /// The daemon, where it is known.
+    pub fn daemon(&self) -> Option<&Process> {
+        match self {
+            Reader::Ftpalg(process) => Some(process),
+            Reader::Unknown | Reader::Nobody => None,
+        }
+    }
+}
+
+/// Who reads the queues, and what is to be said of it.
+pub fn look(config: &Config, file: &str) -> (Reader, Vec<Finding>) {
     let bound = queues::bound();
     let wanted = config.queue..=config.queue.saturating_add(config.workers.max(1) - 1);
     let mut found = Vec::new();
     let mut daemon = None;
+    let mut is_unknown = false;
     let mut unread = Vec::new();
     for number in wanted.clone() {
         let Some(queue) = bound.iter().find(|queue| queue.number == number) else {
@@ -19,7 +41,12 @@ pub fn look(config: &Config, file: &str) -> (Option<Process>, Vec<Finding>) {
         };
         match Process::of_port_id(queue.port_id) {
             Some(process) if process.is_ftpalg() => daemon = Some(process),
-            other => found.push(taken(config, file, number, other, &bound)),
+            Some(other) => found.push(taken(config, file, number, &other, &bound)),
+            None => {
+                is_unknown = true;
+                let what = format!("not looked at: who reads queue {number} (it needs CAP_SYS_PTRACE)");
+                found.push(Finding::unseen(Id::NotLookedAt, what, Mend::command("sudo ftpalg check")));
+            }
         }
     }
     let elsewhere = || bound.iter().filter_map(|queue| Process::of_port_id(queue.port_id));
@@ -33,7 +60,12 @@ pub fn look(config: &Config, file: &str) -> (Option<Process>, Vec<Finding>) {
         None if found.is_empty() => found.push(not_running(&queues_named(&wanted))),
         _ => {}
     }
-    (daemon, found)
+    let reader = match daemon {
+        Some(process) => Reader::Ftpalg(process),
+        None if is_unknown => Reader::Unknown,
+        None => Reader::Nobody,
+    };
+    (reader, found)
 }
 
 fn queues_named(numbers: &std::ops::RangeInclusive<u16>) -> String {
@@ -42,8 +74,9 @@ fn queues_named(numbers: &std::ops::RangeInclusive<u16>) -> String {
 }
 
 fn not_running(queues: &str) -> Finding {
-    let what =
-        format!("ftpalg does not run: nobody reads {queues}, so no address is rewritten and no data port opens");
+    let what = format!(
+        "ftpalg does not run: nobody reads {queues}, so no address is rewritten and no data port opens"
+    );
     Finding::wrong(Id::DaemonNotRunning, what, Mend::command("systemctl start ftpalg"))
 }
 
@@ -65,12 +98,9 @@ fn restart_needed(process: &Process, unread: &[u16]) -> Finding {
     Finding::wrong(Id::DaemonRestartNeeded, what, Mend::command("systemctl restart ftpalg"))
 }
 
-fn taken(config: &Config, file: &str, number: u16, reader: Option<Process>, bound: &[Bound]) -> Finding {
-    let reader = reader.map_or_else(
-        || "a program that can't be told".to_owned(),
-        |process| format!("{} (process {})", process.name, process.pid),
-    );
-    let what = format!("queue {number} is read by {reader}, not by ftpalg, which can't start");
+fn taken(config: &Config, file: &str, number: u16, reader: &Process, bound: &[Bound]) -> Finding {
+    let Process { name, pid, .. } = reader;
+    let what = format!("queue {number} is read by {name} (process {pid}), not by ftpalg, which can't start");
     let is_free = |first: &u16| {
         let mut numbers = *first..first.saturating_add(config.workers);
         numbers.all(|number| bound.iter().all(|queue| queue.number != number))

@@ -81,7 +81,12 @@ impl<'a> Firewall<'a> {
                     Fate::DroppedByPolicy => None,
                 };
                 let accepting = |port: &u16| (*port, self.walk(self.control_kind(*port)).accepting(chain));
-                Some(Closed { chain, base, by, accepts: self.config.control_ports.iter().map(accepting).collect() })
+                Some(Closed {
+                    chain,
+                    base,
+                    by,
+                    accepts: self.config.control_ports.iter().map(accepting).collect(),
+                })
             })
             .collect()
     }
@@ -138,9 +143,9 @@ impl<'a> Firewall<'a> {
             (true, false) => Some(self.without_rule(one)),
             (false, true) => right(format!("{how}; a rule of yours accepts data connections by their mark")),
             (false, false) if self.is_needed(one, all) => Some(self.not_listed(one, all)),
-            (false, false) => {
-                right(format!("{how}, control connections as well: FTP does not pass it, and needs no rule there"))
-            }
+            (false, false) => right(format!(
+                "{how}, control connections as well: FTP does not pass it, and needs no rule there"
+            )),
         }
     }
 
@@ -172,9 +177,9 @@ impl<'a> Firewall<'a> {
     /// `accept-in` as it should be: what exists of it, and every chain besides that needs to be there.
     fn setting(&self, all: &[Closed<'_>]) -> Mend {
         let mut names: Vec<_> = self.config.accept_in.iter().filter(|name| self.exists(name)).collect();
-        let needed =
-            all.iter().filter(|one| self.is_needed(one, all) && !one.comes_before_the_mark());
-        let passes = |one: &&Closed<'_>| matches!(self.walk(self.data_kind(true)).fate(one.chain), Fate::Passes);
+        let needed = all.iter().filter(|one| self.is_needed(one, all) && !one.comes_before_the_mark());
+        let passes =
+            |one: &&Closed<'_>| matches!(self.walk(self.data_kind(true)).fate(one.chain), Fate::Passes);
         for one in needed.filter(|one| !passes(one)) {
             if !names.contains(&&one.chain.name) {
                 names.push(&one.chain.name);
@@ -207,7 +212,8 @@ impl<'a> Firewall<'a> {
         let routed = || closed.iter().filter(|one| ["forward", "input"].contains(&one.base.hook.as_str()));
         let is_listed = |one: &&Closed<'_>| self.is_listed(&one.chain.name);
         let hooks: Vec<_> = routed().filter(is_listed).map(|one| &one.base.hook).collect();
-        let meant: Vec<_> = routed().filter(|one| hooks.is_empty() || hooks.contains(&&one.base.hook)).collect();
+        let meant: Vec<_> =
+            routed().filter(|one| hooks.is_empty() || hooks.contains(&&one.base.hook)).collect();
         if meant.is_empty() {
             let what = "no chain of the forward and input hooks keeps control connections away";
             return vec![Finding::right(Id::Control, what)];
@@ -217,7 +223,8 @@ impl<'a> Firewall<'a> {
             let rule = |one: &Closed<'a>| one.accepts.get(at).and_then(|(_, rule)| *rule);
             match self.blocking(&meant, &rule) {
                 blocking if blocking.is_empty() => {
-                    let rules: Vec<_> = meant.iter().filter_map(|one| rule(one)).map(ToString::to_string).collect();
+                    let rules: Vec<_> =
+                        meant.iter().filter_map(|one| rule(one)).map(ToString::to_string).collect();
                     let what = format!("new connections to port {port} are accepted by {}", rules.join(", "));
                     found.push(Finding::right(Id::Control, what));
                 }
@@ -257,9 +264,10 @@ impl<'a> Firewall<'a> {
     }
 
     fn established(&self, closed: &[Closed<'_>]) -> Vec<Finding> {
-        let kind =
-            Kind { state: "established", source: None, destination: None, dialled: None, mark: (0, 0) };
-        let matters = closed.iter().filter(|one| self.is_listed(&one.chain.name) || self.is_needed(one, closed));
+        // Only the first packet of a data connection is marked.
+        let kind = Kind { state: "established", ..self.data_kind(false) };
+        let matters =
+            closed.iter().filter(|one| self.is_listed(&one.chain.name) || self.is_needed(one, closed));
         let lacking = matters.filter(|one| self.walk(kind).accepting(one.chain).is_none());
         lacking
             .map(|one| {
@@ -285,7 +293,8 @@ fn control_not_accepted(one: &Closed<'_>, port: u16) -> Finding {
 
 /// Rules that nftables does not show.
 pub fn legacy() -> Option<Finding> {
-    let names = |file| proc::net(file).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let names =
+        |file| proc::net(file).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let tables: Vec<_> = [("ip", "ip_tables_names"), ("ip6", "ip6_tables_names")]
         .into_iter()
         .flat_map(|(family, file)| names(file).into_iter().map(move |name| format!("{family} {name}")))

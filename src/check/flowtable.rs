@@ -67,9 +67,11 @@ fn replacement(config: &Config, rule: &Rule, text: &str) -> String {
 mod tests {
     use super::*;
 
-    const DPORT: &str = r#"{"match":{"op":"!=","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":21}}"#;
+    const DPORT: &str =
+        r#"{"match":{"op":"!=","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":21}}"#;
     const SPORT: &str = r#"{"match":{"op":"!=","left":{"payload":{"protocol":"th","field":"sport"}},"right":{"set":[20,21]}}}"#;
-    const DIALLED: &str = r#"{"match":{"op":"!=","left":{"ct":{"key":"proto-dst","dir":"original"}},"right":21}}"#;
+    const DIALLED: &str =
+        r#"{"match":{"op":"!=","left":{"ct":{"key":"proto-dst","dir":"original"}},"right":21}}"#;
     const BOTH: &str = r#"{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"protocol"}},"right":{"set":["tcp","udp"]}}}"#;
     const UDP: &str = r#"{"match":{"op":"==","left":{"meta":{"key":"l4proto"}},"right":"udp"}}"#;
     const NEW: &str = r#"{"match":{"op":"in","left":{"ct":{"key":"state"}},"right":"new"}}"#;

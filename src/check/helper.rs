@@ -38,7 +38,10 @@ pub fn look(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
         found.push(Finding::warning(Id::KernelHelperPossible, what, deletion(rule)));
     }
     if found.is_empty() {
-        found.push(Finding::right(Id::KernelHelper, "no rule gives control connections to the kernel's FTP helper"));
+        found.push(Finding::right(
+            Id::KernelHelper,
+            "no rule gives control connections to the kernel's FTP helper",
+        ));
     }
     found
 }
@@ -61,7 +64,8 @@ fn deletion(rule: &Rule) -> Mend {
 
 /// Whether a rule assigns a helper that is FTP's, by its name or by a map that holds its name.
 fn assigns(rule: &Rule, ruleset: &Ruleset) -> bool {
-    let is_its_table = |place: &(String, String)| (&place.0, &place.1) == (&rule.chain.family, &rule.chain.table);
+    let is_its_table =
+        |place: &(String, String)| (&place.0, &place.1) == (&rule.chain.family, &rule.chain.table);
     let mut helpers = ruleset.helpers.iter().filter(|one| one.kind == "ftp" && is_its_table(&one.place));
     let assigned: Vec<_> = rule.expr.iter().filter_map(|expression| expression.get("ct helper")).collect();
     helpers.any(|helper| assigned.iter().any(|value| mentions(value, &helper.name)))

@@ -13,7 +13,13 @@ pub fn rights() -> (bool, Finding) {
                     only what everybody may see";
         (false, Finding::wrong(Id::RightsMissing, what, Mend::command("sudo ftpalg check")))
     } else {
-        (true, Finding::right(Id::Rights, "CAP_NET_ADMIN is there: the firewall and the queues can be looked at"))
+        (
+            true,
+            Finding::right(
+                Id::Rights,
+                "CAP_NET_ADMIN is there: the firewall and the queues can be looked at",
+            ),
+        )
     }
 }
 

@@ -6,12 +6,12 @@ use super::finding::{Finding, Id, Mend};
 use super::packet::as_u32;
 use super::ruleset::{Rule, Ruleset};
 use crate::config::Config;
-use crate::netfilter::marked_routes;
+use crate::netfilter::{MarkedRoute, marked_routes};
 
 /// Bits in the order in which another one is looked for: those in the middle are used least.
 const CANDIDATES: [u32; 32] = [
-    21, 22, 23, 24, 25, 26, 27, 20, 28, 29, 30, 31, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2,
-    1, 0,
+    21, 22, 23, 24, 25, 26, 27, 20, 28, 29, 30, 31, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4,
+    3, 2, 1, 0,
 ];
 
 /// What a rule does with the packet mark.
@@ -29,15 +29,18 @@ pub fn look(config: &Config, file: &str, ruleset: &Ruleset) -> Vec<Finding> {
     let rules = ruleset.foreign_rules().flat_map(|rule| uses(rule).into_iter().map(move |used| (rule, used)));
     // The rule that accepts exactly these bits is ftpalg's, or stands for it.
     let rules: Vec<_> = rules.filter(|(_, used)| !(used.compares && used.bits == config.mark)).collect();
-    let seen = rules.iter().map(|(_, used)| used.bits).chain(routes.iter().map(|rule| rule.bits()));
+    let seen = rules.iter().map(|(_, used)| used.bits).chain(routes.iter().map(MarkedRoute::bits));
     let taken = seen.fold(0, |all, bits| all | bits);
     let users: Vec<_> = rules
         .iter()
         .filter(|(_, used)| used.bits & config.mark != 0)
         .map(|(rule, _)| rule.to_string())
-        .chain(routes.iter().filter(|rule| rule.bits() & config.mark != 0).map(|rule| {
-            format!("the routing rule for fwmark {:#x}/{:#x}", rule.mark, rule.mask)
-        }))
+        .chain(
+            routes
+                .iter()
+                .filter(|rule| rule.bits() & config.mark != 0)
+                .map(|rule| format!("the routing rule for fwmark {:#x}/{:#x}", rule.mark, rule.mask)),
+        )
         .collect();
     if users.is_empty() {
         let opaque = ruleset.foreign_rules().any(sets_marks_unseen);
@@ -116,8 +119,11 @@ mod tests {
             (format!(r#"{{"mangle":{{"key":{MARK},"value":6}}}}"#), vec![(6, false)]),
             (format!(r#"{{"mangle":{{"key":{MARK},"value":{{"|":[{MARK},4]}}}}}}"#), vec![(4, false)]),
             (format!(r#"{{"mangle":{{"key":{MARK},"value":{{"ct":{{"key":"mark"}}}}}}}}"#), vec![]),
-            (format!(r#"{{"mangle":{{"key":{{"ct":{{"key":"mark"}}}},"value":6}}}}"#), vec![]),
-            (format!(r#"{{"match":{{"op":"==","left":{{"&":[{MARK},255]}},"right":1}}}}"#), vec![(255, true)]),
+            (r#"{"mangle":{"key":{"ct":{"key":"mark"}},"value":6}}"#.to_owned(), vec![]),
+            (
+                format!(r#"{{"match":{{"op":"==","left":{{"&":[{MARK},255]}},"right":1}}}}"#),
+                vec![(255, true)],
+            ),
             (format!(r#"{{"match":{{"op":"==","left":{MARK},"right":1}}}}"#), vec![(1, true)]),
         ] {
             assert_eq!(of(&expression), expected, "{expression}");

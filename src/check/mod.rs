@@ -24,6 +24,7 @@ use std::path::Path;
 use crate::cli::exit;
 use crate::config::Config;
 use crate::netfilter::{InspectError, Inspector};
+use daemon::Reader;
 use finding::{Finding, Id, Mark, Mend};
 use firewall::Firewall;
 use page::Looks;
@@ -72,7 +73,8 @@ fn examine(path: Option<&Path>) -> Vec<Finding> {
         (Some(config), true) => findings.extend(all(config, &file)),
         (Some(config), false) => {
             findings.extend(for_everybody(config));
-            findings.push(unseen("the kernel's parts, the daemon, its table, the firewall", "sudo ftpalg check"));
+            findings
+                .push(unseen("the kernel's parts, the daemon, its table, the firewall", "sudo ftpalg check"));
         }
         (None, true) => {
             findings.extend(kernel::look(&Config::default()).1);
@@ -86,17 +88,16 @@ fn examine(path: Option<&Path>) -> Vec<Finding> {
 /// What can be looked at with all rights.
 fn all(config: &Config, file: &str) -> Vec<Finding> {
     let (trial, mut findings) = kernel::look(config);
-    let (daemon, found) = daemon::look(config, file);
+    let (reader, found) = daemon::look(config, file);
     findings.extend(found);
     let ruled = Inspector::open().and_then(|mut inspector| {
-        match (&daemon, &trial) {
-            (Some(daemon), _) if daemon.is_stopped() && inspector.table("ftpalg")?.is_some() => {}
-            (Some(_), Some(trial)) => findings.push(table::look(&mut inspector, trial)?),
-            (Some(_), None) => findings.push(unseen("whether the daemon's table is whole", "sudo ftpalg check")),
-            (None, _) => findings.extend(table::left(&mut inspector)?),
+        match (&reader, &trial) {
+            (Reader::Nobody, _) => findings.extend(table::left(&mut inspector)?),
+            (_, Some(trial)) => findings.extend(table::look(&mut inspector, trial)?),
+            (_, None) => findings.push(unseen("whether the daemon's table is whole", "sudo ftpalg check")),
         }
         let ruleset = read(&mut inspector)?;
-        let firewall = Firewall { config, file, ruleset: &ruleset, daemon_runs: daemon.is_some() };
+        let firewall = Firewall { config, file, ruleset: &ruleset, daemon_runs: reader != Reader::Nobody };
         findings.extend(firewall.look());
         findings.extend(firewall::legacy());
         findings.extend(helper::look(config, &ruleset));
@@ -108,7 +109,7 @@ fn all(config: &Config, file: &str) -> Vec<Finding> {
     if let Err(error) = ruled {
         findings.push(unseen(&format!("the firewall ({error})"), "nft -j list ruleset"));
     }
-    findings.push(state::directory(config, file, daemon.as_ref()));
+    findings.push(state::directory(config, file, reader.daemon()));
     findings.push(routing::reverse_path());
     findings.extend(helper::automatic(config));
     findings.extend(state::conntrack());
@@ -126,8 +127,10 @@ fn for_everybody(config: &Config) -> Vec<Finding> {
 /// The ruleset, with those sets that its rules look into. Others may be large.
 fn read(inspector: &mut Inspector) -> Result<Ruleset, InspectError> {
     let text = inspector.ruleset()?;
-    let unreadable =
-        |error: serde_json::Error| InspectError::List { what: "ruleset".to_owned(), error: error.to_string() };
+    let unreadable = |error: serde_json::Error| InspectError::List {
+        what: "ruleset".to_owned(),
+        error: error.to_string(),
+    };
     let mut ruleset = Ruleset::parse(&text).map_err(unreadable)?;
     for place in ruleset.sets_referred_to() {
         let (family, table, name) = &place;

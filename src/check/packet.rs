@@ -196,9 +196,9 @@ fn one_of(left: &Value, right: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets
     let list = right.get("set").unwrap_or(right);
     if let Some(name) = list.as_str().and_then(|name| name.strip_prefix('@')) {
         let place = (rule.chain.family.clone(), rule.chain.table.clone(), name.to_owned());
-        return sets.get(&place).map_or(Truth::Maybe, |list| {
-            one_of(left, &Value::Array(list.clone()), kind, rule, sets)
-        });
+        return sets
+            .get(&place)
+            .map_or(Truth::Maybe, |list| one_of(left, &Value::Array(list.clone()), kind, rule, sets));
     }
     let Some(list) = list.as_array() else { return Truth::Maybe };
     any(list, |element| {

@@ -90,12 +90,14 @@ fn summary(findings: &[Finding]) -> String {
         (count(Mark::Unseen), "could not be looked at", "could not be looked at"),
     ];
     let counts = counts.iter().filter(|(number, ..)| *number > 0);
-    let parts: Vec<_> =
-        counts.map(|(number, one, many)| format!("{number} {}", if *number == 1 { one } else { many })).collect();
+    let parts: Vec<_> = counts
+        .map(|(number, one, many)| format!("{number} {}", if *number == 1 { one } else { many }))
+        .collect();
     if parts.is_empty() {
         return "all is right".to_owned();
     }
-    let is_by_nft = |finding: &Finding| matches!(&finding.mend, Some(Mend::Command(line)) if line.starts_with("nft "));
+    let is_by_nft =
+        |finding: &Finding| matches!(&finding.mend, Some(Mend::Command(line)) if line.starts_with("nft "));
     let note = if findings.iter().any(is_by_nft) {
         "\nWhat `nft` changes lasts until the firewall is reloaded: change your ruleset's file as well."
     } else {

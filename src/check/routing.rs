@@ -22,7 +22,9 @@ pub fn forwarding(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
     let mend4 = || Mend::command("sysctl -w net.ipv4.ip_forward=1");
     let mend6 = || Mend::command("sysctl -w net.ipv6.conf.all.forwarding=1");
     let off = |protocol: &str| {
-        format!("accept-in names a forward chain, and this host does not forward {protocol}: no FTP passes it")
+        format!(
+            "accept-in names a forward chain, and this host does not forward {protocol}: no FTP passes it"
+        )
     };
     match (v4, v6) {
         (false, false) => vec![Finding::wrong(Id::ForwardingOff, off("anything"), mend4())],
@@ -64,7 +66,9 @@ pub fn reverse_path() -> Finding {
     let rules = match marked_routes() {
         Ok(rules) => rules,
         Err(error) => {
-            let what = format!("whether routing looks at marks, which a strict reverse-path filter does not ({error})");
+            let what = format!(
+                "whether routing looks at marks, which a strict reverse-path filter does not ({error})"
+            );
             return Finding::unseen(Id::NotLookedAt, what, Mend::command("ip rule"));
         }
     };
@@ -79,7 +83,8 @@ pub fn reverse_path() -> Finding {
     let strict = filters.iter().filter(|(name, mode)| all("rp_filter").max(**mode) == 1 && !counts(name));
     let strict: Vec<_> = strict.map(|(name, _)| name.as_str()).collect();
     if strict.is_empty() {
-        let what = "routing rules look at the packet mark, and no strict reverse-path filter stands in their way";
+        let what =
+            "routing rules look at the packet mark, and no strict reverse-path filter stands in their way";
         return Finding::right(Id::ReversePath, what);
     }
     let what = format!(

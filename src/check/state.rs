@@ -28,7 +28,9 @@ pub fn directory(config: &Config, file: &str, daemon: Option<&Process>) -> Findi
             let what = format!("whether the state directory {shown} can be used ({error})");
             return Finding::unseen(Id::NotLookedAt, what, Mend::command("sudo ftpalg check"));
         }
-        Err(error) => return unusable(path, &error.to_string(), Mend::command(format!("mkdir -p '{shown}'"))),
+        Err(error) => {
+            return unusable(path, &error.to_string(), Mend::command(format!("mkdir -p '{shown}'")));
+        }
     };
     if !metadata.is_dir() {
         let mend = Mend::command(format!("mv '{shown}' '{shown}.old'"));
@@ -60,8 +62,10 @@ pub fn directory(config: &Config, file: &str, daemon: Option<&Process>) -> Findi
 }
 
 fn unusable(path: &Path, why: &str, mend: Mend) -> Finding {
-    let what =
-        format!("the state directory {} can't be used: {why}; sessions would not survive a restart", path.display());
+    let what = format!(
+        "the state directory {} can't be used: {why}; sessions would not survive a restart",
+        path.display()
+    );
     Finding::wrong(Id::StateDirUnusable, what, mend)
 }
 

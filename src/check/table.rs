@@ -15,7 +15,7 @@ use crate::netfilter::{InspectError, Inspector, Trial};
 const MEANWHILE: Duration = Duration::from_millis(300);
 const LOOKS: usize = 3;
 
-/// Besides those objects that are not there, and those that are not the daemon's.
+/// How many of the objects that differ are named.
 const MOST_NAMED: usize = 3;
 
 /// What differs in one table.
@@ -28,23 +28,23 @@ struct Differences {
 }
 
 /// The tables while the daemon runs.
-pub fn look(inspector: &mut Inspector, trial: &Trial) -> Result<Finding, InspectError> {
-    let mut finding = look_once(inspector, trial)?;
+pub fn look(inspector: &mut Inspector, trial: &Trial) -> Result<Vec<Finding>, InspectError> {
+    let mut found = look_once(inspector, trial)?;
     for _ in 1..LOOKS {
-        if finding.id == Id::Table {
+        if found.iter().all(|finding| finding.id == Id::Table) {
             break;
         }
         sleep(MEANWHILE);
-        finding = look_once(inspector, trial)?;
+        found = look_once(inspector, trial)?;
     }
-    Ok(finding)
+    Ok(found)
 }
 
-fn look_once(inspector: &mut Inspector, trial: &Trial) -> Result<Finding, InspectError> {
+fn look_once(inspector: &mut Inspector, trial: &Trial) -> Result<Vec<Finding>, InspectError> {
     let reload = || Mend::command("systemctl reload ftpalg");
     let Some(table) = inspector.table("ftpalg")? else {
         let what = "table inet ftpalg is not there: no control connection is read";
-        return Ok(Finding::wrong(Id::TableMissing, what, reload()));
+        return Ok(vec![Finding::wrong(Id::TableMissing, what, reload())]);
     };
     let mut differences = compare(&trial.table, &table);
     let ports = inspector.set("inet", "ftpalg", "control_ports");
@@ -53,36 +53,42 @@ fn look_once(inspector: &mut Inspector, trial: &Trial) -> Result<Finding, Inspec
     }
     if let Some(wanted) = &trial.hold {
         let Some(hold) = HOLD_NAMES.into_iter().find_map(|name| inspector.table(name).transpose()) else {
-            let what = "table inet ftpalg_hold is not there, which keeps a firewall reload from corrupting sessions";
-            return Ok(Finding::wrong(Id::TableMissing, what, Mend::command("systemctl restart ftpalg")));
+            let what =
+                "table inet ftpalg_hold is not there, which keeps a firewall reload from corrupting sessions";
+            let mend = Mend::command("systemctl restart ftpalg");
+            return Ok(vec![Finding::wrong(Id::TableMissing, what, mend)]);
         };
         differences.wanted.extend(compare(wanted, &hold?).wanted);
     }
     Ok(tell(differences))
 }
 
-fn tell(Differences { mut wanted, foreign }: Differences) -> Finding {
-    if wanted.is_empty() && foreign.is_empty() {
-        return Finding::right(Id::Table, "table inet ftpalg is as the daemon loads it");
+fn tell(Differences { mut wanted, foreign }: Differences) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if !wanted.is_empty() {
+        let more = wanted.len().saturating_sub(MOST_NAMED);
+        wanted.truncate(MOST_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let what = format!(
+            "ftpalg's tables are not as this configuration and this version of ftpalg load them: {}{more}. Somebody has \
+             changed them, or the daemon has not read the configuration since it was changed",
+            wanted.join(", ")
+        );
+        found.push(Finding::wrong(Id::TableChanged, what, Mend::command("systemctl reload ftpalg")));
     }
-    if wanted.is_empty() {
+    if !foreign.is_empty() {
         let what = format!("table inet ftpalg holds what is not ftpalg's: {}", foreign.join(", "));
         let delete = |one: &String| {
             let (kind, name) = one.split_once(' ').unwrap_or((one, ""));
             format!("nft delete {kind} inet ftpalg {name}")
         };
         let mend = Mend::command(foreign.iter().map(delete).collect::<Vec<_>>().join("; "));
-        return Finding::warning(Id::TableChanged, what, mend);
+        found.push(Finding::warning(Id::TableChanged, what, mend));
     }
-    let more = wanted.len().saturating_sub(MOST_NAMED);
-    wanted.truncate(MOST_NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let what = format!(
-        "ftpalg's tables are not as this configuration and this version of ftpalg load them: {}{more}. Somebody has \
-         changed them, or the daemon has not read the configuration since it was changed",
-        wanted.join(", ")
-    );
-    Finding::wrong(Id::TableChanged, what, Mend::command("systemctl reload ftpalg"))
+    if found.is_empty() {
+        found.push(Finding::right(Id::Table, "table inet ftpalg is as the daemon loads it"));
+    }
+    found
 }
 
 /// What a daemon that is not there has left, if anything.

@@ -67,7 +67,8 @@ impl<'a> Walk<'a> {
                     Verdict::Drop => return Course::Ended(Fate::DroppedBy(rule)),
                     Verdict::Return => return Course::GoesOn,
                     Verdict::Jump(name) | Verdict::Goto(name) => {
-                        let inner = self.target(rule, name, depth).map(|chain| self.certain(chain, depth + 1));
+                        let inner =
+                            self.target(rule, name, depth).map(|chain| self.certain(chain, depth + 1));
                         if let Some(Course::Ended(fate)) = inner {
                             return Course::Ended(fate);
                         }
@@ -135,7 +136,8 @@ impl<'a> Walk<'a> {
                 return Vec::new();
             }
             if let Some(map) = expression.get("vmap") {
-                verdicts.extend(self.looked_up(map, rule).map(|(is_it, verdict)| (truth.min(is_it), verdict)));
+                verdicts
+                    .extend(self.looked_up(map, rule).map(|(is_it, verdict)| (truth.min(is_it), verdict)));
             }
             verdicts.extend(verdict(expression).map(|verdict| (truth, verdict)));
         }
@@ -180,7 +182,8 @@ impl<'a> Walk<'a> {
         let names_a_port = rule.expr.iter().any(|expression| {
             let xt = expression.get("xt").and_then(|xt| xt.get("name"));
             let payload = expression.get("match").and_then(|it| it.get("left")?.get("payload")?.get("field"));
-            xt.and_then(Value::as_str) == Some("multiport") || payload.and_then(Value::as_str) == Some("dport")
+            xt.and_then(Value::as_str) == Some("multiport")
+                || payload.and_then(Value::as_str) == Some("dport")
         });
         match (member("type"), member("name")) {
             ("target", _) => Truth::Yes,

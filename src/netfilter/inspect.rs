@@ -17,6 +17,10 @@ const RULE_HEADER: usize = 12;
 const FRA_FWMARK: u16 = 10;
 const FRA_FWMASK: u16 = 16;
 
+/// Now and then, once in some hundred times, libnftables (seen with 1.0.6, on a busy machine) prints nothing and calls that
+/// a success. A new context does better.
+const TRIES: usize = 5;
+
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
@@ -67,8 +71,16 @@ impl Inspector {
     }
 
     fn list(&mut self, what: &str, style: ListStyle) -> Result<String, InspectError> {
-        let listed = self.0.list(&format!("list {what}"), style);
-        listed.map_err(|error| InspectError::List { what: what.to_owned(), error })
+        let fault = |error: String| InspectError::List { what: what.to_owned(), error };
+        let command = format!("list {what}");
+        for _ in 0..TRIES {
+            let text = self.0.list(&command, style).map_err(fault)?;
+            if !text.trim().is_empty() {
+                return Ok(text);
+            }
+            self.0 = Nft::new().map_err(FirewallError::Open)?;
+        }
+        Err(fault("it says nothing".to_owned()))
     }
 }
 

@@ -20,7 +20,7 @@ mod watch;
 pub use accept::MissingChain;
 pub use conntrack::{ConnTrack, Fate};
 pub use firewall::{Firewall, FirewallError};
-pub use inspect::{InspectError, Inspector, Trial, marked_routes};
+pub use inspect::{InspectError, Inspector, MarkedRoute, Trial, marked_routes};
 pub use ruleset::Live;
 pub use sys::{give_memory_back, inherit, keep_no_memory};
 pub use transaction::CommitError;

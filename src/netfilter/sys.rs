@@ -96,12 +96,8 @@ impl Nft {
     pub fn list(&mut self, command: &str, style: ListStyle) -> Result<String, String> {
         let flags = match style {
             ListStyle::Json => libnftables::JSON | libnftables::STATELESS,
-            ListStyle::JsonWithoutElements => {
-                libnftables::JSON | libnftables::STATELESS | libnftables::TERSE
-            }
-            ListStyle::TextWithHandles => {
-                libnftables::HANDLE | libnftables::STATELESS | libnftables::TERSE
-            }
+            ListStyle::JsonWithoutElements => libnftables::JSON | libnftables::STATELESS | libnftables::TERSE,
+            ListStyle::TextWithHandles => libnftables::HANDLE | libnftables::STATELESS | libnftables::TERSE,
         };
         // SAFETY: the context is live; this only sets a number in it.
         unsafe { libnftables::nft_ctx_output_set_flags(self.context.as_ptr(), flags) };

@@ -16,18 +16,14 @@ fn ruleset(rules: &[(&str, &str)]) -> Ruleset {
     Ruleset::parse(&format!(r#"{{"nftables":[{}]}}"#, objects.join(","))).unwrap()
 }
 
-const NEW: Kind<'_> = Kind {
-    state: "new",
-    source: None,
-    destination: Some(21),
-    dialled: Some(21),
-    mark: (0x20_0000, 0),
-};
+const NEW: Kind<'_> =
+    Kind { state: "new", source: None, destination: Some(21), dialled: Some(21), mark: (0x20_0000, 0) };
 const DATA: Kind<'_> = Kind { destination: None, dialled: None, mark: (0x20_0000, 0x20_0000), ..NEW };
 
 const ACCEPT: &str = r#"{"accept":null}"#;
 const DROP: &str = r#"{"drop":null}"#;
-const ESTABLISHED: &str = r#"{"match":{"op":"in","left":{"ct":{"key":"state"}},"right":["established","related"]}}"#;
+const ESTABLISHED: &str =
+    r#"{"match":{"op":"in","left":{"ct":{"key":"state"}},"right":["established","related"]}}"#;
 
 fn port(op: &str, right: &str) -> String {
     format!(
@@ -153,9 +149,8 @@ fn what_is_certain() {
     let mark = format!(
         r#"{{"match":{{"op":"!=","left":{{"&":[{{"meta":{{"key":"mark"}}}},2097152]}},"right":0}}}},{ACCEPT}"#
     );
-    let lan = format!(
-        r#"{{"match":{{"op":"==","left":{{"meta":{{"key":"iifname"}}}},"right":"lan"}}}},{ACCEPT}"#
-    );
+    let lan =
+        format!(r#"{{"match":{{"op":"==","left":{{"meta":{{"key":"iifname"}}}},"right":"lan"}}}},{ACCEPT}"#);
     assert_eq!(fate(&[("forward", &lan)], DATA), "dropped by policy");
     assert_eq!(fate(&[("forward", &lan), ("forward", &mark)], DATA), "passes");
     assert_eq!(fate(&[("forward", &mark)], Kind { mark: NEW.mark, ..DATA }), "dropped by policy");
