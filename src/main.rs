@@ -1,5 +1,6 @@
 //! ftpalg, the daemon and its commands.
 
+mod check;
 mod cli;
 mod config;
 mod daemon;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             start_log();
             run(config, options.config.as_deref())
         }),
+        Command::Check(options) => check::run(options.config.config.as_deref(), options.json),
         Command::Rules(options) => with_config(options.config.as_deref(), |config| {
             match io::stdout().write_all(ruleset::text(&config).as_bytes()) {
                 Ok(()) => exit::OK,

@@ -7,7 +7,7 @@ mod control;
 mod guard;
 mod housekeeping;
 mod liveness;
-mod queues;
+pub mod queues;
 mod recent;
 mod shared;
 mod slots;

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod attacks;
+mod check;
 mod cuts;
 #[path = "../engine/dice.rs"]
 mod dice;
