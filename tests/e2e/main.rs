@@ -11,6 +11,7 @@ mod edits;
 mod faults;
 mod forgeries;
 mod harness;
+mod howto;
 mod life;
 mod load;
 mod mtu;
