@@ -9,12 +9,17 @@
 //! | `nft file=router:/etc/nftables.conf` | the file's content |
 //! | `… not-run="why"` | what can't be run here |
 //!
+//! A line `<!-- a new machine -->` begins a part of the page that starts with nothing done yet.
+//!
 //! Of what a command is shown to print, every line must come, in that order; `…` stands for anything.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+
+/// The line that begins a new part.
+const ANEW: &str = "<!-- a new machine -->";
 
 /// What the reader does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +30,11 @@ pub enum Step {
     Run { machine: String, command: String, shown: Vec<String>, fails: bool },
 }
 
-/// A page's steps, each with the line on which it begins, and the blocks that are not run, with their reasons.
-#[derive(Debug, Default)]
+/// A page's parts, with their steps, each with the line on which it begins; and the blocks that are not run, with their
+/// reasons.
+#[derive(Debug)]
 pub struct Page {
-    pub steps: Vec<(usize, Step)>,
+    pub parts: Vec<Vec<(usize, Step)>>,
     pub not_run: Vec<(usize, String)>,
 }
 
@@ -46,9 +52,12 @@ impl Page {
     }
 
     fn parse(text: &str) -> Result<Page> {
-        let mut page = Page::default();
+        let mut page = Page { parts: vec![vec![]], not_run: vec![] };
         let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
         while let Some((number, line)) = lines.next() {
+            if line.trim() == ANEW {
+                page.parts.push(vec![]);
+            }
             let Some(info) = line.trim_start().strip_prefix("```") else {
                 ensure!(!line.starts_with("    "), "line {number}: a block without a fence, which nothing runs");
                 continue;
@@ -75,7 +84,7 @@ impl Page {
             let (machine, path) = place.split_once(':').context("file= names no machine")?;
             let text = lines.iter().map(|(_, line)| format!("{line}\n")).collect();
             let write = Step::Write { machine: machine.to_owned(), path: path.to_owned(), text };
-            self.steps.push((number, write));
+            self.steps().push((number, write));
             return Ok(());
         }
         match info.trim() {
@@ -83,6 +92,12 @@ impl Page {
             "console fails" => self.commands(lines, true),
             other => bail!("a block that nothing runs: ```{other}"),
         }
+    }
+
+    /// Those of the last part.
+    fn steps(&mut self) -> &mut Vec<(usize, Step)> {
+        let last = self.parts.len() - 1;
+        &mut self.parts[last]
     }
 
     fn commands(&mut self, lines: &[(usize, &str)], fails: bool) -> Result<()> {
@@ -95,10 +110,10 @@ impl Page {
                     command = format!("{begun}{}", rest.trim_start());
                 }
                 let run = Step::Run { machine: machine.to_owned(), command, shown: vec![], fails };
-                self.steps.push((*number, run));
+                self.steps().push((*number, run));
                 continue;
             }
-            match self.steps.last_mut() {
+            match self.steps().last_mut() {
                 Some((_, Step::Run { shown, .. })) => shown.push((*line).to_owned()),
                 _ => bail!("line {number}: output of no command"),
             }
@@ -143,7 +158,7 @@ fn blocks_become_steps() {
     let page = Page::parse(
         "Text.\n\n```nft file=router:/etc/nftables.conf\ntable inet t {\n}\n```\n\n- a list\n\n  ```console\n  \
          router# nft \\\n      list ruleset\n  table inet t {\n  …\n  ```\n\n```sh not-run=\"needs another system\"\nx\n```\n\
-         ```console fails\npc$ curl x\n```\n",
+         <!-- a new machine -->\n```console fails\npc$ curl x\n```\n",
     )
     .unwrap();
     let run = |machine: &str, command: &str, shown: &[&str], fails| Step::Run {
@@ -158,11 +173,10 @@ fn blocks_become_steps() {
         text: "table inet t {\n}\n".to_owned(),
     };
     assert_eq!(
-        page.steps,
+        page.parts,
         [
-            (3, write),
-            (11, run("router", "nft list ruleset", &["table inet t {", "…"], false)),
-            (21, run("pc", "curl x", &[], true))
+            vec![(3, write), (11, run("router", "nft list ruleset", &["table inet t {", "…"], false))],
+            vec![(22, run("pc", "curl x", &[], true))]
         ]
     );
     assert_eq!(page.not_run, [(17, "needs another system".to_owned())]);

@@ -92,10 +92,17 @@ impl Town {
         Ok(())
     }
 
-    /// Does what a page says, from its first line to its last.
+    /// Does what a page says that has one part, from its first line to its last.
     pub fn follow(&self, name: &str) -> Result<()> {
-        for (line, step) in Page::read(name)?.steps {
-            self.take(&step).with_context(|| format!("docs/{name}, line {line}"))?;
+        ensure!(Page::read(name)?.parts.len() == 1, "docs/{name} has several parts");
+        self.follow_part(name, 0)
+    }
+
+    /// Does what one part of a page says.
+    pub fn follow_part(&self, name: &str, part: usize) -> Result<()> {
+        let page = Page::read(name)?;
+        for (line, step) in page.parts.get(part).context("the page has no such part")? {
+            self.take(step).with_context(|| format!("docs/{name}, line {line}"))?;
         }
         Ok(())
     }
