@@ -13,8 +13,15 @@ use super::page::{Page, Step, missing};
 use crate::harness::{Client, Mode, Server, ServerKind, Transfer, session};
 
 /// Commands that look and change nothing: they are repeated until they print what the page shows.
-const LOOKS: [&str; 6] =
-    ["journalctl ", "nft list ", "ftpalg check", "ftpalg status", "conntrack ", "iptables -"];
+const LOOKS: [&str; 7] = [
+    "journalctl ",
+    "nft list ",
+    "ftpalg check",
+    "ftpalg status",
+    "conntrack -L",
+    "iptables -S",
+    "firewall-cmd --state",
+];
 
 /// Names that every machine knows.
 const NAMES: &str = "127.0.0.1 localhost\n203.0.113.9 ftp.example.org\n203.0.113.2 ftp.example.net\n203.0.113.7 cloud.example.net\n";
@@ -173,6 +180,17 @@ impl Town {
             }
             Ok(())
         })
+    }
+}
+
+impl Drop for Town {
+    /// Prints what units have written, which `cargo test` shows where the test fails.
+    fn drop(&mut self) {
+        for machine in &self.machines {
+            if let Ok(logs) = machine.shell("tail -n 60 /run/units/*.log 2>/dev/null") {
+                println!("--- units on {} ---\n{}", machine.host.name(), logs.stdout);
+            }
+        }
     }
 }
 
