@@ -72,6 +72,7 @@ endif
 endif
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(STRICT)
+	CARGO="$(CARGO)" scripts/check-licences
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace $(TEST_RUNNER)
 ifeq ($(VM),yes)
 	CARGO="$(CARGO)" scripts/test-in-vm --locked

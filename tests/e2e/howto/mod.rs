@@ -15,7 +15,8 @@ use page::Page;
 use town::Town;
 
 /// The pages whose blocks must all be run, or say why not. Each has its test below.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
+    "ftps.md",
     "howto/home-router.md",
     "howto/server-behind-nat.md",
     "howto/from-nf_conntrack_ftp.md",
@@ -100,6 +101,13 @@ fn a_cloud_host() -> Result<()> {
     let town = Town::cloud()?;
     town.shell("vm", "mkdir -p /srv/ftp/pub && head -c 4096 /dev/urandom >/srv/ftp/pub/small")?;
     town.follow("howto/cloud-host.md")
+}
+
+#[test]
+fn ftp_over_tls() -> Result<()> {
+    let town = Town::home()?;
+    town.shell("server", "mkdir -p /srv/ftp/pub && head -c 4096 /dev/urandom >/srv/ftp/pub/small")?;
+    town.follow("ftps.md")
 }
 
 #[test]
