@@ -104,9 +104,10 @@ install:
 	sed 's,/usr/local/,$(PREFIX)/,g' systemd/ftpalg.service >$(DESTDIR)$(UNITDIR)/ftpalg.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/ftpalg.service
 	install -D -m 644 systemd/ftpalg.sysusers $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
-	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md LICENSE
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md CHANGELOG.md CONTRIBUTING.md LICENSE
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/systemd systemd/ftpalg.toml
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/docs docs/*.md
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/docs/howto docs/howto/*.md
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/nft-rules/examples nft-rules/examples/*.nft
 	@if [ -e $(DESTDIR)/etc/ftpalg/ftpalg.toml ]; then \
 		echo "$(DESTDIR)/etc/ftpalg/ftpalg.toml is kept as it is"; \

@@ -15,7 +15,8 @@ use page::Page;
 use town::Town;
 
 /// The pages whose blocks must all be run, or say why not. Each has its test below.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
+    "trouble-shooting.md",
     "ftps.md",
     "howto/home-router.md",
     "howto/server-behind-nat.md",
@@ -108,6 +109,17 @@ fn ftp_over_tls() -> Result<()> {
     let town = Town::home()?;
     town.shell("server", "mkdir -p /srv/ftp/pub && head -c 4096 /dev/urandom >/srv/ftp/pub/small")?;
     town.follow("ftps.md")
+}
+
+#[test]
+fn trouble_shooting() -> Result<()> {
+    let page = "trouble-shooting.md";
+    for part in 0..Page::read(page)?.parts.len() {
+        let mut town = Town::home()?;
+        town.serve("outside", ServerKind::Vsftpd)?;
+        town.follow_part(page, part)?;
+    }
+    Ok(())
 }
 
 #[test]

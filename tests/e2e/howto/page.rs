@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `console` | commands, each behind a prompt that names its machine (`router# nft …`, `pc$ curl …`), and what they print |
 //! | `console fails` | the same for commands that must fail |
+//! | `console needs=status` | the same where ftpalg has this command, in this build |
 //! | `nft file=router:/etc/nftables.conf` | the file's content |
 //! | `… not-run="why"` | what can't be run here |
 //!
@@ -27,7 +28,7 @@ pub enum Step {
     /// Writes a file.
     Write { machine: String, path: String, text: String },
     /// Types a command.
-    Run { machine: String, command: String, shown: Vec<String>, fails: bool },
+    Run { machine: String, command: String, shown: Vec<String>, fails: bool, needs: Option<String> },
 }
 
 /// A page's parts, with their steps, each with the line on which it begins; and the blocks that are not run, with their
@@ -88,9 +89,12 @@ impl Page {
             return Ok(());
         }
         match info.trim() {
-            "console" => self.commands(lines, false),
-            "console fails" => self.commands(lines, true),
-            other => bail!("a block that nothing runs: ```{other}"),
+            "console" => self.commands(lines, false, None),
+            "console fails" => self.commands(lines, true, None),
+            other => match other.strip_prefix("console needs=") {
+                Some(needs) => self.commands(lines, false, Some(needs)),
+                None => bail!("a block that nothing runs: ```{other}"),
+            },
         }
     }
 
@@ -100,7 +104,7 @@ impl Page {
         &mut self.parts[last]
     }
 
-    fn commands(&mut self, lines: &[(usize, &str)], fails: bool) -> Result<()> {
+    fn commands(&mut self, lines: &[(usize, &str)], fails: bool, needs: Option<&str>) -> Result<()> {
         let mut lines = lines.iter();
         while let Some((number, line)) = lines.next() {
             if let Some((machine, command)) = prompt(line) {
@@ -109,7 +113,8 @@ impl Page {
                     let (_, rest) = lines.next().context("a command that does not end")?;
                     command = format!("{begun}{}", rest.trim_start());
                 }
-                let run = Step::Run { machine: machine.to_owned(), command, shown: vec![], fails };
+                let needs = needs.map(str::to_owned);
+                let run = Step::Run { machine: machine.to_owned(), command, shown: vec![], fails, needs };
                 self.steps().push((*number, run));
                 continue;
             }
@@ -166,6 +171,7 @@ fn blocks_become_steps() {
         command: command.to_owned(),
         shown: shown.iter().map(|&line| line.to_owned()).collect(),
         fails,
+        needs: None,
     };
     let write = Step::Write {
         machine: "router".to_owned(),
