@@ -84,7 +84,11 @@ impl Machine {
         ];
         let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         let inside = ["env", "-i", path, "HOME=/root", "USER=root", "LC_ALL=C.UTF-8", "bash", "-c", line];
-        self.host.run_within(LIMIT, "nsenter", [&mount, &root, &home].into_iter().map(String::as_str).chain(inside))
+        self.host.run_within(
+            LIMIT,
+            "nsenter",
+            [&mount, &root, &home].into_iter().map(String::as_str).chain(inside),
+        )
     }
 
     /// Writes a file, and the directories above it.

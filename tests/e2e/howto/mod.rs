@@ -61,7 +61,10 @@ fn a_server_behind_nat() -> Result<()> {
     let mut town = Town::home()?;
     town.serve("server", ServerKind::Vsftpd)?;
     town.follow("howto/server-behind-nat.md")?;
-    town.shell("router", "sed -i 's/tcp dport 2121/tcp dport 21/' /etc/nftables.conf && systemctl reload nftables")?;
+    town.shell(
+        "router",
+        "sed -i 's/tcp dport 2121/tcp dport 21/' /etc/nftables.conf && systemctl reload nftables",
+    )?;
     town.transfers("outside", WAN, &Mode::ALL)?;
     town.transfers("pc", WAN, &Mode::ALL)?;
     town.shell("router", "systemctl stop ftpalg")?;
@@ -144,7 +147,8 @@ fn every_page_is_followed_and_little_is_left_out() -> Result<()> {
     for name in PAGES {
         let page = Page::read(name)?;
         ensure!(page.parts.iter().all(|steps| !steps.is_empty()), "docs/{name} has nothing to run");
-        not_run.extend(page.not_run.into_iter().map(|(line, why)| format!("docs/{name}, line {line}: {why}")));
+        not_run
+            .extend(page.not_run.into_iter().map(|(line, why)| format!("docs/{name}, line {line}: {why}")));
     }
     println!("not run:\n{}", not_run.join("\n"));
     ensure!(not_run.len() == NOT_RUN, "{} blocks are not run, instead of {NOT_RUN}", not_run.len());

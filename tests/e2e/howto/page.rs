@@ -60,7 +60,10 @@ impl Page {
                 page.parts.push(vec![]);
             }
             let Some(info) = line.trim_start().strip_prefix("```") else {
-                ensure!(!line.starts_with("    "), "line {number}: a block without a fence, which nothing runs");
+                ensure!(
+                    !line.starts_with("    "),
+                    "line {number}: a block without a fence, which nothing runs"
+                );
                 continue;
             };
             let indent = line.len() - line.trim_start().len();
@@ -203,7 +206,10 @@ fn what_is_shown_must_come_in_its_order() {
     let printed = "one  line\nsession from 10.0.0.1:4000 to 10.0.0.2:21\nlast\n";
     assert_eq!(missing(&shown("one line\n…\nlast"), printed), None);
     assert_eq!(missing(&shown("session from … to 10.0.0.2:21"), printed), None);
-    assert_eq!(missing(&shown("session from … to 10.0.0.2:22"), printed), Some("session from … to 10.0.0.2:22"));
+    assert_eq!(
+        missing(&shown("session from … to 10.0.0.2:22"), printed),
+        Some("session from … to 10.0.0.2:22")
+    );
     assert_eq!(missing(&shown("last\none line"), printed), Some("one line"));
     assert_eq!(missing(&shown("line"), printed), Some("line"));
 }
