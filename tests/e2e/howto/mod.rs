@@ -11,7 +11,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 
 use crate::harness::{Mode, ServerKind};
-use page::Page;
+use page::{Page, Step};
 use town::Town;
 
 /// The pages whose blocks must all be run, or say why not. Each has its test below.
@@ -31,8 +31,16 @@ const PAGES: [&str; 10] = [
 /// How many blocks may be left out: commands of systems that can't run here.
 const NOT_RUN: usize = 6;
 
+/// Commands in the text that no block has, and why.
+const MENTIONED_ONLY: [(&str, &str); 3] = [
+    ("journalctl -fu ftpalg", "it does not end by itself"),
+    ("conntrack does not know the control connection", "a line of the log"),
+    ("conntrack has no entry", "a line of the log"),
+];
+
 const OUTSIDE: [u8; 4] = [203, 0, 113, 9];
 const WAN: [u8; 4] = [203, 0, 113, 2];
+const SERVER: [u8; 4] = [192, 168, 1, 21];
 
 /// Follows a part of a page for a router whose LAN uses a server outside, and shows that it is ftpalg that lets files
 /// through.
@@ -73,6 +81,20 @@ fn a_server_behind_nat() -> Result<()> {
 }
 
 #[test]
+fn the_rules_that_a_page_quotes_stand_in_the_example() -> Result<()> {
+    let page = fs::read_to_string(page::path("howto/server-behind-nat.md"))?;
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/nft-rules/examples/server-behind-nat.nft");
+    let example = fs::read_to_string(example)?;
+    let quoted =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect::<Vec<_>>();
+    ensure!(quoted.len() == 3, "the page quotes {quoted:?}");
+    for rule in quoted {
+        ensure!(example.lines().any(|line| line.trim() == rule), "the example has no rule: {rule}");
+    }
+    Ok(())
+}
+
+#[test]
 fn from_the_kernels_helper() -> Result<()> {
     let mut town = Town::home()?;
     town.serve("outside", ServerKind::Vsftpd)?;
@@ -98,6 +120,17 @@ fn beside_firewalld() -> Result<()> {
 #[test]
 fn beside_ufw() -> Result<()> {
     a_router_for_clients("howto/from-ufw.md", 0)
+}
+
+#[test]
+fn a_server_with_ufw() -> Result<()> {
+    let mut town = Town::home()?;
+    town.serve("server", ServerKind::Vsftpd)?;
+    town.follow_part("howto/from-ufw.md", 1)?;
+    town.transfers("pc", SERVER, &Mode::ALL)?;
+    town.shell("server", "systemctl stop ftpalg")?;
+    // In active mode the server dials out, which it may.
+    town.transfers_nothing("pc", SERVER, &[Mode::Pasv, Mode::Epsv])
 }
 
 #[test]
@@ -152,5 +185,28 @@ fn every_page_is_followed_and_little_is_left_out() -> Result<()> {
     }
     println!("not run:\n{}", not_run.join("\n"));
     ensure!(not_run.len() == NOT_RUN, "{} blocks are not run, instead of {NOT_RUN}", not_run.len());
+    Ok(())
+}
+
+#[test]
+fn commands_in_the_text_are_run_as_well() -> Result<()> {
+    let pages = PAGES.map(Page::read).into_iter().collect::<Result<Vec<_>>>()?;
+    let steps = pages.iter().flat_map(|page| page.parts.iter().flatten());
+    let run = steps
+        .filter_map(|(_, step)| match step {
+            Step::Run { command, .. } => Some(command.as_str()),
+            Step::Write { .. } => None,
+        })
+        .collect::<Vec<_>>();
+    let mut only_there = vec![];
+    for (page, name) in pages.iter().zip(PAGES) {
+        for (line, command) in &page.mentioned {
+            let known = MENTIONED_ONLY.iter().any(|(mentioned, _)| mentioned == command);
+            if !known && !run.iter().any(|run| run.starts_with(command.as_str())) {
+                only_there.push(format!("docs/{name}, line {line}: {command}"));
+            }
+        }
+    }
+    ensure!(only_there.is_empty(), "commands that nothing runs:\n{}", only_there.join("\n"));
     Ok(())
 }

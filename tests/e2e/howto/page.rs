@@ -31,13 +31,38 @@ pub enum Step {
     Run { machine: String, command: String, shown: Vec<String>, fails: bool, needs: Option<String> },
 }
 
-/// A page's parts, with their steps, each with the line on which it begins; and the blocks that are not run, with their
-/// reasons.
+/// A page.
 #[derive(Debug)]
 pub struct Page {
+    /// Its parts, with their steps, each with the line on which it begins.
     pub parts: Vec<Vec<(usize, Step)>>,
+    /// The blocks that are not run, with their reasons.
     pub not_run: Vec<(usize, String)>,
+    /// Commands that stand in the text.
+    pub mentioned: Vec<(usize, String)>,
 }
+
+/// What a command in the text begins with.
+const PROGRAMS: [&str; 18] = [
+    "conntrack",
+    "cp",
+    "curl",
+    "firewall-cmd",
+    "ftpalg",
+    "iptables",
+    "iptables-save",
+    "journalctl",
+    "lsmod",
+    "modprobe",
+    "nft",
+    "sed",
+    "ss",
+    "sysctl",
+    "systemctl",
+    "tcpdump",
+    "uci",
+    "ufw",
+];
 
 /// Where a page lies; `name` is relative to `docs`.
 pub fn path(name: &str) -> PathBuf {
@@ -53,7 +78,7 @@ impl Page {
     }
 
     fn parse(text: &str) -> Result<Page> {
-        let mut page = Page { parts: vec![vec![]], not_run: vec![] };
+        let mut page = Page { parts: vec![vec![]], not_run: vec![], mentioned: vec![] };
         let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
         while let Some((number, line)) = lines.next() {
             if line.trim() == ANEW {
@@ -64,6 +89,8 @@ impl Page {
                     !line.starts_with("    "),
                     "line {number}: a block without a fence, which nothing runs"
                 );
+                let code = line.split('`').skip(1).step_by(2).filter(|code| is_command(code));
+                page.mentioned.extend(code.map(|code| (number, code.to_owned())));
                 continue;
             };
             let indent = line.len() - line.trim_start().len();
@@ -130,6 +157,11 @@ impl Page {
     }
 }
 
+/// Whether a piece of code in the text is a command: a known program and what it is to do.
+fn is_command(code: &str) -> bool {
+    code.split_once(' ').is_some_and(|(program, _)| PROGRAMS.contains(&program))
+}
+
 /// The machine and the command of a line `machine# command` or `machine$ command`.
 fn prompt(line: &str) -> Option<(&str, &str)> {
     let (machine, command) = line.split_once("# ").or_else(|| line.split_once("$ "))?;
@@ -164,7 +196,7 @@ fn matches(pattern: &str, line: &str) -> bool {
 #[test]
 fn blocks_become_steps() {
     let page = Page::parse(
-        "Text.\n\n```nft file=router:/etc/nftables.conf\ntable inet t {\n}\n```\n\n- a list\n\n  ```console\n  \
+        "Text with `a word` and `nft list ruleset`.\n\n```nft file=router:/etc/nftables.conf\ntable inet t {\n}\n```\n\n- a list\n\n  ```console\n  \
          router# nft \\\n      list ruleset\n  table inet t {\n  …\n  ```\n\n```sh not-run=\"needs another system\"\nx\n```\n\
          <!-- a new machine -->\n```console fails\npc$ curl x\n```\n",
     )
@@ -188,6 +220,7 @@ fn blocks_become_steps() {
             vec![(22, run("pc", "curl x", &[], true))]
         ]
     );
+    assert_eq!(page.mentioned, [(1, "nft list ruleset".to_owned())]);
     assert_eq!(page.not_run, [(17, "needs another system".to_owned())]);
 }
 

@@ -179,5 +179,8 @@ for unit in map(Unit, names):
         case "is-active":
             print("active" if unit.active() else "inactive")
             sys.exit(0 if unit.active() else 3)
+        case "status":
+            print(f"{unit.name}.service\n  Active: {'active (running)' if unit.active() else 'inactive (dead)'}\n{unit.log()}")
+            sys.exit(0 if unit.active() else 3)
         case _:
             fail(f"systemctl: {verb} is not understood here", 2)
