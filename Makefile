@@ -72,6 +72,7 @@ endif
 endif
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(STRICT)
+	CARGO="$(CARGO)" scripts/check-licences
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace $(TEST_RUNNER)
 	CARGO="$(CARGO)" scripts/fuzz all $(FUZZ_SECONDS)
 ifeq ($(VM),yes)
@@ -104,9 +105,10 @@ install:
 	sed 's,/usr/local/,$(PREFIX)/,g' systemd/ftpalg.service >$(DESTDIR)$(UNITDIR)/ftpalg.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/ftpalg.service
 	install -D -m 644 systemd/ftpalg.sysusers $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
-	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md LICENSE
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md CHANGELOG.md CONTRIBUTING.md LICENSE
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/systemd systemd/ftpalg.toml
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/docs docs/*.md
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/docs/howto docs/howto/*.md
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/nft-rules/examples nft-rules/examples/*.nft
 	@if [ -e $(DESTDIR)/etc/ftpalg/ftpalg.toml ]; then \
 		echo "$(DESTDIR)/etc/ftpalg/ftpalg.toml is kept as it is"; \

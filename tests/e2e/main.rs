@@ -12,6 +12,7 @@ mod edits;
 mod faults;
 mod forgeries;
 mod harness;
+mod howto;
 mod life;
 mod load;
 mod mtu;
