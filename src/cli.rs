@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 /// Exit codes. clap itself exits with 2 where the command line cannot be understood.
 pub mod exit {
@@ -62,6 +63,12 @@ pub enum Command {
     /// active mode, and prints what each side said. It needs root, touches nothing of this host's own network
     /// and leaves nothing behind.
     Demo,
+    /// Print a script with which a shell completes ftpalg's commands and options
+    #[command(hide = true)]
+    Completions {
+        /// The shell: bash, zsh or fish
+        shell: Shell,
+    },
 }
 
 /// Options of the commands that read the configuration.

@@ -150,8 +150,9 @@ fn serve(shared: &Arc<Shared>, config: &Config, watch: Watch) -> Result<(mpsc::R
         }
     })?;
 
-    tell_systemd(&[NotifyState::Ready]);
-    info!("ready: {}", summary(config));
+    let summary = summary(config);
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&summary)]);
+    info!("ready: {summary}");
     Ok((wishes, control))
 }
 
@@ -173,7 +174,7 @@ fn attend(
             Stop::Reload => {
                 tell_systemd(&[NotifyState::Reloading]);
                 reload(shared, &mut config, path);
-                tell_systemd(&[NotifyState::Ready]);
+                tell_systemd(&[NotifyState::Ready, NotifyState::Status(&summary(&config))]);
             }
             Stop::Asked => {
                 tell_systemd(&[NotifyState::Stopping]);

@@ -16,6 +16,7 @@ mod howto;
 mod life;
 mod load;
 mod mtu;
+mod package;
 mod policy_routing;
 mod ports;
 mod seeds;
