@@ -120,7 +120,9 @@ fn what_is_installed() {
     let directory = root().to_str().unwrap();
     let binary = format!("BINARY={}", env!("CARGO_BIN_EXE_ftpalg"));
     let destination = format!("DESTDIR={}", tree.display());
-    let make = format!("umask 077; make -s -C '{directory}' install PACKAGES=no PREFIX=/usr '{binary}' '{destination}'");
+    let make = format!(
+        "umask 077; make -s -C '{directory}' install PACKAGES=no PREFIX=/usr '{binary}' '{destination}'"
+    );
     output_of("sh", &["-c", &make]);
 
     let mut files = vec![];

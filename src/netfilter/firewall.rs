@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use ftpalg::engine::control::ControlTuple;
-use ftpalg::engine::pinhole::{Change, Pinhole};
+use ftpalg::engine::pinhole::{Change, Pinhole, PinholeKey};
 use nftnl::expr::Expression;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
 
@@ -303,6 +304,18 @@ impl Firewall {
         wanted.iter().all(|either| either.iter().flatten().any(|element| self.committer.is_there(element)))
     }
 
+    /// Whether a connection has come through a pinhole that was opened: the packet path has deleted its element of
+    /// `open`, and those of the maps stay. (Asked in this order, a table that vanishes meanwhile tells nothing.)
+    pub fn was_used(&mut self, key: &PinholeKey) -> bool {
+        let [open, dnat] = [Set::Open, Set::Dnat].map(|set| Element::pinhole(set, key, Duration::ZERO));
+        let (Ok(open), Ok(dnat)) = (open, dnat) else { return false };
+        let is_missing = match self.committer.connection().request(open.question(), |_| {}) {
+            Ok(()) => false,
+            Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+        };
+        is_missing && self.committer.is_there(&dnat)
+    }
+
     /// Puts everything back, as [`Firewall::install`] and [`Firewall::divert`] do. In between nothing passes,
     /// whatever `when-down` says: the daemon is there, and would not see it.
     pub fn repair(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
@@ -327,18 +340,13 @@ impl Firewall {
 
     /// The table's counters.
     pub fn counters(&mut self) -> Result<Vec<Counter>, FirewallError> {
-        let request = Request::new(subsystem::NFTABLES, nft::GETOBJ, INET, DUMP)
-            .string(OBJ_TABLE, "ftpalg")
-            .attribute(OBJ_TYPE, &OBJECT_COUNTER.to_be_bytes());
-        let counters = self.committer.connection().dump(&request, |message| {
-            let attributes = message.attributes();
-            message.is(subsystem::NFTABLES, nft::NEWOBJ).then_some(())?;
-            Some(Counter {
-                name: attributes.string(OBJ_NAME)?,
-                packets: attributes.nest(OBJ_DATA)?.be64(COUNTER_PACKETS)?,
-            })
-        });
-        counters.map_err(reading("counters"))
+        counters(self.committer.connection()).map_err(reading("counters"))
+    }
+
+    /// Whether packets are queued by nftables' own expression, and not by xtables' NFQUEUE; known after
+    /// [`Firewall::divert`].
+    pub fn queues_natively(&self) -> Option<bool> {
+        self.has_native_queue
     }
 
     /// For [`super::watch::Watch`]: whose changes are this one's own, and which are known to have done no harm.
@@ -358,6 +366,21 @@ impl Firewall {
         }
         Ok(())
     }
+}
+
+/// The counters of the daemon's table.
+pub(super) fn counters(connection: &mut Connection) -> io::Result<Vec<Counter>> {
+    let request = Request::new(subsystem::NFTABLES, nft::GETOBJ, INET, DUMP)
+        .string(OBJ_TABLE, "ftpalg")
+        .attribute(OBJ_TYPE, &OBJECT_COUNTER.to_be_bytes());
+    connection.dump(&request, |message| {
+        let attributes = message.attributes();
+        message.is(subsystem::NFTABLES, nft::NEWOBJ).then_some(())?;
+        Some(Counter {
+            name: attributes.string(OBJ_NAME)?,
+            packets: attributes.nest(OBJ_DATA)?.be64(COUNTER_PACKETS)?,
+        })
+    })
 }
 
 fn reading(what: &'static str) -> impl Fn(io::Error) -> FirewallError {
