@@ -1,20 +1,24 @@
 //! The daemon: starts everything in the order in which nothing is lost, and ends it.
 
+mod about;
 mod alarms;
 mod allowance;
 mod clock;
 mod guard;
 mod housekeeping;
 mod liveness;
+mod metrics;
 mod queues;
 mod shared;
 mod slots;
 mod store;
 mod systemd;
+mod vitals;
 mod worker;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::{panic, process, thread};
@@ -32,9 +36,10 @@ use crate::netfilter::{ConnTrack, Firewall, Watch, keep_no_memory};
 use alarms::Alarms;
 use guard::{Guard, Outranked};
 use liveness::Liveness;
+use metrics::Metrics;
 use shared::{Shared, lock};
 use store::Store;
-use systemd::tell as tell_systemd;
+use systemd::{Passed, tell as tell_systemd};
 use worker::Worker;
 
 /// What may open in one worker's sessions. Each worker hands out a part of the external ports of its own: passive
@@ -62,11 +67,12 @@ fn part(range: &RangeInclusive<u16>, number: u16, of: u16) -> RangeInclusive<u16
 /// Runs until it is told to end.
 pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     abort_on_panic();
+    let Passed { kept, metrics } = systemd::passed_sockets();
     keep_no_memory();
     let (store, saved) = Store::open(&config.state_dir)?;
     worker::are_free(config.queue..config.queue.saturating_add(config.workers))?;
     let mut firewall = Firewall::open(&config)?;
-    firewall.inherit(systemd::kept_sockets());
+    firewall.inherit(kept);
     let held_back = firewall.held_back()?;
     let mut conntrack = ConnTrack::open().context("conntrack can't be asked")?;
     let watch = Watch::open(&mut firewall).context("changes of the ruleset can't be watched")?;
@@ -79,7 +85,7 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let parking = Engine::new(policy(&config, 0), seed());
     let shared = Arc::new(Shared::new(engines.collect(), parking, firewall, store));
     shared.take_up(saved, held_back, &mut conntrack)?;
-    match serve(&shared, &config, watch) {
+    match serve(&shared, &config, watch, metrics) {
         Ok(wishes) => attend(&shared, config, path, &wishes),
         Err(error) => {
             if let Err(error) = end(&shared) {
@@ -101,7 +107,12 @@ fn abort_on_panic() {
 
 /// State is loaded by now. The ruleset comes next, with everything in it that live sessions need, then the queues, and
 /// only then the rules that send packets there.
-fn serve(shared: &Arc<Shared>, config: &Config, watch: Watch) -> Result<mpsc::Receiver<Stop>> {
+fn serve(
+    shared: &Arc<Shared>,
+    config: &Config,
+    watch: Watch,
+    metrics: Option<OwnedFd>,
+) -> Result<mpsc::Receiver<Stop>> {
     let missing = shared.with_all(Firewall::install)?;
     guard::tell_missing(&missing);
     let mut workers = Vec::new();
@@ -113,6 +124,9 @@ fn serve(shared: &Arc<Shared>, config: &Config, watch: Watch) -> Result<mpsc::Re
         firewall.divert()
     })?;
 
+    let queues = config.queue..config.queue.saturating_add(config.workers);
+    let latencies = workers.iter().map(Worker::latency).collect();
+    Metrics::new(Arc::clone(shared), queues.clone(), latencies).serve(metrics, config.metrics_listen);
     let liveness = Liveness::new((config.queue..).zip(workers.iter().map(Worker::progress)));
 
     let (stop, wishes) = mpsc::channel();
@@ -128,7 +142,7 @@ fn serve(shared: &Arc<Shared>, config: &Config, watch: Watch) -> Result<mpsc::Re
     thread::Builder::new().name("guard".into()).spawn(move || {
         outranked.send(Stop::Failed(guard.run().into())).ok();
     })?;
-    let alarms = Alarms::new(config.queue..config.queue.saturating_add(config.workers));
+    let alarms = Alarms::new(queues);
     let for_housekeeping = Arc::clone(shared);
     thread::Builder::new()
         .name("housekeeping".into())
@@ -187,8 +201,11 @@ fn reload(shared: &Shared, config: &mut Config, path: Option<&Path>) {
         Ok(new) => new,
         Err(error) => return error!("the configuration stays as it was:\n{error}"),
     };
-    if (new.queue, new.workers, &new.state_dir) != (config.queue, config.workers, &config.state_dir) {
-        warn!("queue, workers and state-dir take effect at the next start");
+    let fixed =
+        |config: &Config| (config.queue, config.workers, config.state_dir.clone(), config.metrics_listen);
+    if fixed(&new) != fixed(config) {
+        warn!("queue, workers, state-dir and metrics.listen take effect at the next start");
+        new.metrics_listen = config.metrics_listen;
         new.queue = config.queue;
         new.workers = config.workers;
         new.state_dir.clone_from(&config.state_dir);
