@@ -102,11 +102,13 @@ install:
 	install -D -m 755 $(BINARY) $(DESTDIR)$(SBINDIR)/ftpalg
 	install -d $(DESTDIR)$(UNITDIR)
 	sed 's,/usr/local/,$(PREFIX)/,g' systemd/ftpalg.service >$(DESTDIR)$(UNITDIR)/ftpalg.service
-	chmod 644 $(DESTDIR)$(UNITDIR)/ftpalg.service
+	sed 's,/usr/local/,$(PREFIX)/,g' systemd/ftpalg-metrics.socket >$(DESTDIR)$(UNITDIR)/ftpalg-metrics.socket
+	chmod 644 $(DESTDIR)$(UNITDIR)/ftpalg.service $(DESTDIR)$(UNITDIR)/ftpalg-metrics.socket
 	install -D -m 644 systemd/ftpalg.sysusers $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md LICENSE
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/systemd systemd/ftpalg.toml
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/docs docs/*.md
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/monitoring monitoring/*
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/nft-rules/examples nft-rules/examples/*.nft
 	@if [ -e $(DESTDIR)/etc/ftpalg/ftpalg.toml ]; then \
 		echo "$(DESTDIR)/etc/ftpalg/ftpalg.toml is kept as it is"; \
@@ -121,9 +123,10 @@ endif
 
 uninstall:
 ifeq ($(DESTDIR),)
-	@[ ! -d /run/systemd/system ] || systemctl --quiet disable --now ftpalg.service || true
+	@[ ! -d /run/systemd/system ] || systemctl --quiet disable --now ftpalg-metrics.socket ftpalg.service || true
 endif
-	rm -f $(DESTDIR)$(SBINDIR)/ftpalg $(DESTDIR)$(UNITDIR)/ftpalg.service $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
+	rm -f $(DESTDIR)$(SBINDIR)/ftpalg $(DESTDIR)$(UNITDIR)/ftpalg.service $(DESTDIR)$(UNITDIR)/ftpalg-metrics.socket
+	rm -f $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
 	rm -rf $(DESTDIR)$(DOCDIR)
 ifeq ($(DESTDIR),)
 	@[ ! -d /run/systemd/system ] || systemctl daemon-reload

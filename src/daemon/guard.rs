@@ -73,6 +73,7 @@ impl Guard {
                 None => return Ok(()),
                 Some(Ok(missing)) => {
                     was_flushed = false;
+                    self.shared.vitals.repairs.add();
                     for engine in self.shared.all_engines() {
                         if may_have_missed {
                             lock(engine).was_unattended();
@@ -81,7 +82,8 @@ impl Guard {
                         }
                     }
                     let who = match foreign {
-                        Foreign::By(program, pid) => format!("{program} (process {pid})"),
+                        // A program names itself as it likes.
+                        Foreign::By(program, pid) => format!("{} (process {pid})", program.escape_debug()),
                         Foreign::Many => "many at once".to_owned(),
                     };
                     info!("ftpalg's part of the ruleset is back, which was changed by {who}");

@@ -5,8 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use ftpalg::engine::pinhole::Change;
-use tracing::{debug, error, warn};
+use tracing::{Level, debug, error};
 
+use super::about::About;
 use super::alarms::Alarms;
 use super::clock;
 use super::liveness::Liveness;
@@ -61,7 +62,9 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
     if changes.is_empty() {
         return;
     }
+    shared.vitals.transactions.add();
     if let Err(error) = lock(&shared.firewall).commit(&changes) {
+        shared.vitals.transactions_failed.add();
         debug!("expired elements stay in nftables until their time-out, live ones are not set anew: {error}");
     }
     let ended = changes.iter().filter_map(|change| match change {
@@ -72,7 +75,11 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
     let mut store = lock(&shared.store);
     for tuple in &ended {
         if let Err(error) = store.remove(tuple) {
-            warn!("the state of an ended session stays: {error}");
+            About::connection(tuple).line(
+                Level::WARN,
+                Some("state-directory"),
+                format_args!("the state of an ended session stays: {error}"),
+            );
         }
     }
     drop((store, engine));
@@ -96,7 +103,8 @@ fn remember_used(shared: &Shared, engine: &SharedEngine, now: Duration) {
         for tuple in sessions {
             let saved = engine.save(&tuple).map_or(Ok(()), |session| store.save(tuple, &session));
             if let Err(error) = saved {
-                warn!("a restart may open a used data port again, because {tuple} can't be saved: {error}");
+                let text = format_args!("a restart may open a used data port again: {error}");
+                About::connection(&tuple).line(Level::WARN, Some("state-directory"), text);
             }
         }
     }

@@ -337,7 +337,7 @@ impl Engine {
         let count = self.per_client.entry(found.client).or_default();
         if *count >= MAX_SESSIONS_PER_CLIENT {
             self.counters.overflow += 1;
-            return session.leave(Departure::TooManyOfClient);
+            return session.leave(Departure::TooManySessions);
         }
         if session.view.replace(found).is_none() {
             *count += 1;

@@ -19,7 +19,7 @@ mod watch;
 
 pub use accept::MissingChain;
 pub use conntrack::{ConnTrack, Fate};
-pub use firewall::{Firewall, FirewallError};
+pub use firewall::{Counter, Firewall, FirewallError};
 pub use inspect::{Inspector, Left};
 pub use ruleset::Live;
 pub use sys::{give_memory_back, inherit, keep_no_memory};

@@ -13,6 +13,7 @@ mod forgeries;
 mod harness;
 mod life;
 mod load;
+mod metrics;
 mod mtu;
 mod policy_routing;
 mod ports;
