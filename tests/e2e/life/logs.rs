@@ -50,7 +50,7 @@ fn a_session_s_events_are_a_line_each_with_its_number() -> Result<()> {
 #[test]
 fn a_hostile_line_is_shown_as_what_it_is() -> Result<()> {
     let net = Setup::new(Topology::Masquerade).build()?;
-    let server = net.serve(ServerKind::Vsftpd)?;
+    let _server = net.serve(ServerKind::Vsftpd)?;
     let hostile =
         "PORT \u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}\r2026-11-25T00:00:00Z  INFO logged in session=9";
     let script = "import socket, sys\n\
