@@ -443,7 +443,7 @@ fn an_address_for_metrics() {
         "listen = \"off\"",
         &[
             "f.toml:1:1: listen: found an unknown key, expected one of control-ports, queue, workers, when-down, \
-         accept-in, mark, state-dir, pinhole, policy, metrics: listen belongs below the line [metrics]",
+         accept-in, mark, state-dir, control-socket, pinhole, policy, metrics: listen belongs below the line [metrics]",
         ],
     );
 }
