@@ -1,5 +1,6 @@
 //! ftpalg, the daemon and its commands.
 
+mod check;
 mod cli;
 mod config;
 mod daemon;
@@ -12,7 +13,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -30,12 +31,10 @@ fn main() -> ExitCode {
             start_log();
             run(config, options.config.as_deref())
         }),
-        Command::Rules(options) => with_config(options.config.as_deref(), |config| {
-            match io::stdout().write_all(ruleset::text(&config).as_bytes()) {
-                Ok(()) => exit::OK,
-                Err(error) => complain(&error, exit::FAILURE),
-            }
-        }),
+        Command::Check(options) => check::run(options.config.config.as_deref(), options.json),
+        Command::Rules(options) => {
+            with_config(options.config.as_deref(), |config| print(ruleset::text(&config).as_bytes()))
+        }
         Command::Status(options) => match &options.socket {
             Some(socket) => show_status(socket, &options),
             None => with_config(options.config.config.as_deref(), |config| {
@@ -43,6 +42,11 @@ fn main() -> ExitCode {
             }),
         },
         Command::Demo => demo::run(),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ftpalg", &mut script);
+            print(&script)
+        }
     })
 }
 
@@ -50,6 +54,13 @@ fn with_config(path: Option<&Path>, act: impl FnOnce(Config) -> u8) -> u8 {
     match Config::load(path) {
         Ok(config) => act(config),
         Err(error) => complain(&error, exit::BAD_CONFIGURATION),
+    }
+}
+
+fn print(text: &[u8]) -> u8 {
+    match io::stdout().write_all(text) {
+        Ok(()) => exit::OK,
+        Err(error) => complain(&error, exit::FAILURE),
     }
 }
 

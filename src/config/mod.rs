@@ -28,7 +28,7 @@ pub enum WhenDown {
 }
 
 /// A chain of the administrator's: family, table, chain, as in `inet filter forward`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ChainName {
     /// nftables family: `inet`, `ip` or `ip6`.
     pub family: String,

@@ -9,7 +9,7 @@ mod guard;
 mod housekeeping;
 mod liveness;
 mod metrics;
-mod queues;
+pub mod queues;
 mod recent;
 mod shared;
 mod slots;
@@ -164,8 +164,9 @@ fn serve(
         }
     })?;
 
-    tell_systemd(&[NotifyState::Ready]);
-    info!("ready: {}", summary(config));
+    let summary = summary(config);
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&summary)]);
+    info!("ready: {summary}");
     Ok((wishes, control))
 }
 
@@ -187,7 +188,7 @@ fn attend(
             Stop::Reload => {
                 tell_systemd(&[NotifyState::Reloading]);
                 reload(shared, &mut config, path);
-                tell_systemd(&[NotifyState::Ready]);
+                tell_systemd(&[NotifyState::Ready, NotifyState::Status(&summary(&config))]);
             }
             Stop::Asked => {
                 tell_systemd(&[NotifyState::Stopping]);

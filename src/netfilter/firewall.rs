@@ -343,6 +343,12 @@ impl Firewall {
         counters(self.committer.connection()).map_err(reading("counters"))
     }
 
+    /// Whether packets are queued by nftables' own expression, and not by xtables' NFQUEUE; known after
+    /// [`Firewall::divert`].
+    pub fn queues_natively(&self) -> Option<bool> {
+        self.has_native_queue
+    }
+
     /// For [`super::watch::Watch`]: whose changes are this one's own, and which are known to have done no harm.
     pub(super) fn own_changes(&mut self) -> (u32, Arc<AtomicU32>) {
         (self.committer.connection().port_id(), Arc::clone(&self.verified))
