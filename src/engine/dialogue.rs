@@ -448,11 +448,6 @@ impl Dialogue {
         not_open.chain(self.open.map(|open| (open.pinhole, true, open.until())))
     }
 
-    /// Whether a pinhole is open: what it was opened for is not over, and its time is not up.
-    pub fn has_open_pinhole(&self, now: Duration) -> bool {
-        self.open.is_some_and(|open| open.since.saturating_add(open.pinhole.timeout) > now)
-    }
-
     /// The session ends or leaves inspection: nothing of it stays open.
     pub fn end(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
         let keys: Vec<_> = self.pinholes().map(|(pinhole, ..)| pinhole.key).collect();
