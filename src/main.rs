@@ -1,11 +1,14 @@
 //! ftpalg, the daemon and its commands.
 
+mod capture;
 mod cli;
 mod config;
 mod daemon;
 mod demo;
 mod journal;
 mod netfilter;
+mod replay;
+mod terminal;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -33,6 +36,9 @@ fn main() -> ExitCode {
                 Err(error) => complain(&error, exit::FAILURE),
             }
         }),
+        Command::Replay(options) => {
+            with_config(options.config.config.as_deref(), |config| replay::run(&options, &config))
+        }
         Command::Demo => demo::run(),
     })
 }

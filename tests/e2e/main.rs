@@ -16,6 +16,7 @@ mod load;
 mod mtu;
 mod policy_routing;
 mod ports;
+mod replay;
 mod seeds;
 mod soak;
 mod topologies;
