@@ -74,6 +74,8 @@ pub struct Flow {
     pub last: Duration,
     /// Gaps that were told of.
     pub gaps: u32,
+    /// The last line of the client was rewritten, and the server has not answered.
+    pub is_answer_of_old: bool,
 }
 
 impl Flow {
@@ -92,6 +94,7 @@ impl Flow {
             copies: VecDeque::new(),
             last: now,
             gaps: 0,
+            is_answer_of_old: false,
         }
     }
 
@@ -104,7 +107,9 @@ impl Flow {
     /// doubled on its way. A sender that repeats itself counts its packets on.
     pub fn is_copy(&mut self, segment: &Segment<'_>) -> bool {
         let mut hasher = DefaultHasher::new();
-        (segment.identification, segment.bytes).hash(&mut hasher);
+        // Without the checksum, which a router may have to finish.
+        let (head, tail) = segment.bytes.split_at_checked(16).unwrap_or_default();
+        (segment.identification, head, tail.get(2..)).hash(&mut hasher);
         if segment.identification == 0 {
             // IPv6, and SYN-ACKs of Linux: only one that has passed a router is told from a repetition.
             let mut with_hops = hasher.clone();

@@ -28,6 +28,12 @@ pub struct Line {
 }
 
 impl Line {
+    /// Whether it is a reply that refuses (RFC 959, section 4.2.1).
+    pub fn refuses(&self) -> bool {
+        !self.headless
+            && matches!(self.bytes.as_slice(), [b'4' | b'5', b, c, ..] if b.is_ascii_digit() && c.is_ascii_digit())
+    }
+
     /// The line for people, with the argument of PASS left out unless they want to see it.
     pub fn shown(&self, tap: Tap, with_passwords: bool) -> String {
         if self.headless {

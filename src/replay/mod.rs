@@ -1,9 +1,12 @@
 //! `ftpalg replay`: a capture through the engine. Nothing of this host is touched, and no rights are needed.
 
+mod beginning;
 mod doors;
 mod flow;
 mod lines;
 mod nat;
+mod order;
+mod performance;
 mod player;
 mod stage;
 mod survey;
@@ -12,6 +15,7 @@ mod tell;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -92,7 +96,7 @@ fn replay(options: &Options, config: &Config) -> Result<()> {
     let engine = Engine::new(policy(config, 0), 0);
     let teller = Teller::new(options.json, options.session);
     let mut player = Player::new(options, ports.clone(), survey.unwrap_or_default(), engine, teller, writer);
-    let mut last = Moment { packet: 0, at: std::time::Duration::ZERO };
+    let mut last = Moment { packet: 0, at: Duration::ZERO };
     let damage = loop {
         match file.next() {
             Ok(Some(frame)) => {

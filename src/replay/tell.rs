@@ -255,7 +255,13 @@ fn people(terminal: &mut Terminal, head: &str, moment: Moment, what: &What) -> i
     let mut line = |style, text: &str| terminal.line(style, &format!("{head}{text}"));
     match what {
         What::Session { client, dialled, seen, server, nat } => {
-            line(Style::Heading, &format!("session from {client} to {dialled}, {}", stamp(moment.at)))?;
+            line(
+                Style::Heading,
+                &format!(
+                    "session from {client} to {dialled}, {}",
+                    humantime::format_rfc3339_micros(UNIX_EPOCH + moment.at)
+                ),
+            )?;
             if (client, dialled) != (seen, server) {
                 terminal.line(Style::Plain, &format!("{INDENT}the server {server} sees {seen}"))?;
             }
