@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use etherparse::PacketBuilder;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
@@ -429,6 +430,100 @@ fn a_refusal_tells_its_reason() {
     assert!(!text.contains('✗'), "{text}");
 }
 
+/// A session between 10.0.0.2 and 192.0.2.9, as both might have it: who says what, true for the client.
+fn conversation(lines: &[(bool, &[u8])]) -> Vec<Packet> {
+    let ([client, server], [port, control]) = ([[10, 0, 0, 2], [192, 0, 2, 9]], [40000, 21]);
+    let mut next = [1000_u32, u32::MAX - 5];
+    let mut packets = Vec::new();
+    let mut say = |from_client: bool, is_syn: bool, payload: &[u8]| {
+        let own = usize::from(!from_client);
+        let (source, destination) = if from_client { (client, server) } else { (server, client) };
+        let ports = if from_client { (port, control) } else { (control, port) };
+        let builder = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4(source, destination, 64);
+        let mut builder = builder.tcp(ports.0, ports.1, next[own], 64240);
+        if is_syn {
+            builder = builder.syn();
+        }
+        if !is_syn || !from_client {
+            builder = builder.ack(next[1 - own]);
+        }
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, payload).unwrap();
+        next[own] = next[own].wrapping_add(u32::try_from(payload.len()).unwrap() + u32::from(is_syn));
+        let at = Duration::from_millis(1_800_000_000_000 + packets.len() as u64);
+        packets.push(Packet { at, length: u32::try_from(bytes.len()).unwrap(), bytes });
+    };
+    say(true, true, b"");
+    say(false, true, b"");
+    say(true, false, b"");
+    lines.iter().for_each(|(from_client, line)| say(*from_client, false, line));
+    packets
+}
+
+#[test]
+fn a_session_that_is_encrypted_is_read_no_more() {
+    let packets = conversation(&[
+        (false, b"220 hello\r\n"),
+        (true, b"AUTH TLS\r\n"),
+        (false, b"234 go on\r\n"),
+        (true, b"\x16\x03\x01\x02\x00\x01\x00\n\n"),
+        (false, b"\x16\x03\x03\n227 Entering Passive Mode (192,0,2,9,7,8)\r\n"),
+    ]);
+    let told = text(&ordinary(&packets).0, &[]);
+    assert!(told.contains("■ no longer inspected: the dialogue is encrypted from here on"), "{told}");
+    assert!(!told.contains("227") && !told.contains('○'), "{told}");
+}
+
+/// A session without a login, a port that belongs to a service, and a line of two MiB.
+#[test]
+fn what_is_not_right_opens_nothing() {
+    let long = vec![b'x'; 1000];
+    let mut lines: Vec<(bool, &[u8])> = vec![
+        (false, b"220 hello\r\n"),
+        (true, b"PORT 10,0,0,2,200,13\r\n"),
+        (false, b"200 fine\r\n"),
+        (true, b"USER x\r\n"),
+        (false, b"230 in\r\n"),
+        (true, b"PORT 10,0,0,2,0,22\r\n"),
+        (false, b"200 fine\r\n"),
+        (true, b"RETR "),
+    ];
+    lines.extend(std::iter::repeat_n((true, long.as_slice()), 2000));
+    lines.push((true, b"\r\n"));
+    let told = text(&ordinary(&conversation(&lines)).0, &[]);
+    assert!(told.contains("nobody is logged in (policy.require-login)"), "{told}");
+    assert!(told.contains("the port is below 1024"), "{told}");
+    assert!(told.contains("… (2000007 bytes)") && told.len() < 5000, "{}", told.len());
+    assert!(!told.contains('○'), "{told}");
+}
+
+/// Two captures in one, and one of them twice: each session has its number.
+#[test]
+fn sessions_are_told_apart() {
+    let mut packets = read(&path(PORT_CLIENT));
+    let other = conversation(&[(false, b"220 hello\r\n"), (true, b"USER x\r\n"), (false, b"530 no\r\n")]);
+    packets.extend(other.iter().cloned());
+    // The same ends and ports again, with other sequence numbers.
+    let again = read(&path(PORT_CLIENT)).into_iter().map(|mut packet| {
+        for at in [38, 42] {
+            let number = u32::from_be_bytes(packet.bytes[at..at + 4].try_into().unwrap());
+            packet.bytes[at..at + 4].copy_from_slice(&number.wrapping_add(1 << 30).to_be_bytes());
+        }
+        packet.bytes[18] ^= 0x55;
+        Packet { at: packet.at + Duration::from_secs(40_000_000), bytes: partial(packet.bytes), ..packet }
+    });
+    packets.extend(again);
+    let file = ordinary(&packets);
+    let all = events(&file.0, &[]);
+    let sessions =
+        only(&all, "session").iter().map(|one| one["session"].as_u64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(sessions, [1, 2, 3], "{all:?}");
+    assert_eq!(only(&all, "ended").len(), 2, "{all:?}");
+    let second = events(&file.0, &["--session", "2"]);
+    assert!(second.iter().all(|event| event["session"].as_u64().is_none_or(|number| number == 2)));
+    assert_eq!(only(&second, "line").len(), 3);
+}
+
 #[test]
 fn other_ports_are_named() {
     let mut packets = read(&path(PORT_CLIENT));
@@ -473,6 +568,9 @@ fn errors_name_the_file_the_packet_and_the_mend() {
     let (errors, _) = fails(&Temporary::of(&[b'x'; 100]).0, &[]);
     assert!(errors.contains("neither a pcap nor a pcapng file"), "{errors}");
 
+    let (errors, _) = fails(Path::new("/dev/null"), &[]);
+    assert!(errors.contains("store it in one first"), "{errors}");
+
     let whole = fs::read(path(PORT_CLIENT)).unwrap();
     let mut damaged = whole.clone();
     let second = 24 + 16 + read(&path(PORT_CLIENT))[0].bytes.len();
@@ -491,6 +589,28 @@ fn errors_name_the_file_the_packet_and_the_mend() {
     assert_eq!(run(&same.0, &["--nat", "nonsense"]).status.code(), Some(2));
     let config = Temporary::of(b"queue = \"x\"\n");
     assert_eq!(run(&same.0, &["--config", config.0.to_str().unwrap()]).status.code(), Some(78));
+}
+
+/// docs/replay.md shows what it prints.
+#[test]
+fn the_documents_show_what_it_prints() {
+    let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/replay.md")).unwrap();
+    let mut shown = 0;
+    for (_, behind) in
+        manual.match_indices("$ ftpalg replay ").map(|(at, found)| manual.split_at(at + found.len()))
+    {
+        let (command, output) = behind.split_once('\n').unwrap();
+        let output = output.split("```").next().unwrap();
+        let ran = Command::new(env!("CARGO_BIN_EXE_ftpalg"))
+            .arg("replay")
+            .args(command.split_whitespace())
+            .current_dir(path(PORT_CLIENT).parent().unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(ran.stdout).unwrap(), output, "{command}");
+        shown += 1;
+    }
+    assert!(shown >= 2, "the manual shows {shown} replays");
 }
 
 /// Ends as it should, whatever it is given.

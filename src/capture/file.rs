@@ -31,6 +31,7 @@ pub struct CaptureError {
 #[derive(Debug)]
 enum Fault {
     Io(io::Error),
+    Pipe,
     Empty,
     NoCapture,
     /// Behind so many packets.
@@ -50,6 +51,7 @@ impl fmt::Display for Fault {
                 f.write_str("it is a directory: name the capture in it")
             }
             Self::Io(error) => write!(f, "it cannot be read: {error}"),
+            Self::Pipe => f.write_str("it is no file: captures are read twice, so store it in one first"),
             Self::Empty => {
                 f.write_str("the file is empty: tcpdump writes with delay, -U makes it write at once")
             }
@@ -122,7 +124,10 @@ impl File {
         if meta.is_dir() {
             return Err(error(Fault::Io(io::ErrorKind::IsADirectory.into())));
         }
-        if meta.is_file() && meta.len() == 0 {
+        if !meta.is_file() {
+            return Err(error(Fault::Pipe));
+        }
+        if meta.len() == 0 {
             return Err(error(Fault::Empty));
         }
         let reader = create_reader(ROOM, file).map_err(|_| error(Fault::NoCapture))?;

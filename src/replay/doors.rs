@@ -137,3 +137,65 @@ impl Doors {
         self.told.insert((port, sequence))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1000);
+
+    fn end(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn doors(is_open: bool) -> Doors {
+        let inner = ControlTuple { server: end("192.0.2.9:21"), client: end("10.0.0.2:4000") };
+        let outer = ControlTuple { client: end("203.0.113.7:4000"), ..inner };
+        let key = PinholeKey { source: outer.server.ip(), destination: outer.client.ip(), port: 5000 };
+        let timeout = Duration::from_secs(60);
+        let pinhole = Pinhole { key, to: end("10.0.0.2:6000"), from: key.source, mark: 0, timeout };
+        let mut doors = Doors::default();
+        doors.session(&Views { inner, outer }, 1);
+        doors.put(1, outer, pinhole, is_open, NOW);
+        doors
+    }
+
+    fn knock(doors: &mut Doors, destination: &str, sequence: u32, now: Duration) -> Found {
+        doors.knock(end("192.0.2.9:20"), end(destination), sequence, now)
+    }
+
+    #[test]
+    fn a_pinhole_serves_one_connection_on_either_side_of_nat() {
+        for destination in ["203.0.113.7:5000", "10.0.0.2:6000"] {
+            let mut doors = doors(true);
+            assert!(matches!(knock(&mut doors, destination, 7, NOW), Found::Door(door) if door.is_open));
+            for again in ["203.0.113.7:5000", "10.0.0.2:6000"] {
+                assert!(
+                    matches!(knock(&mut doors, again, 7, NOW), Found::Stranger),
+                    "repeated, or behind NAT"
+                );
+            }
+            let other = doors.knock(end("192.0.2.9:3000"), end(destination), 9, NOW);
+            assert!(matches!(other, Found::Nothing(1)), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_closed_or_over_or_elsewhere_lets_nothing_through() {
+        assert!(
+            matches!(knock(&mut doors(false), "203.0.113.7:5000", 7, NOW), Found::Door(door) if !door.is_open)
+        );
+        let mut closed = doors(true);
+        closed.close(PinholeKey {
+            source: end("192.0.2.9:1").ip(),
+            destination: end("203.0.113.7:1").ip(),
+            port: 5000,
+        });
+        assert!(matches!(knock(&mut closed, "10.0.0.2:6000", 7, NOW), Found::Nothing(1)));
+        let late = NOW + Duration::from_secs(61);
+        assert!(matches!(knock(&mut doors(true), "203.0.113.7:5000", 7, late), Found::Nothing(1)));
+        assert!(matches!(knock(&mut doors(true), "203.0.113.7:5001", 7, NOW), Found::Nothing(1)));
+        let elsewhere = doors(true).knock(end("192.0.2.8:20"), end("203.0.113.7:5000"), 7, NOW);
+        assert!(matches!(elsewhere, Found::Stranger));
+    }
+}

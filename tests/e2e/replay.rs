@@ -213,6 +213,50 @@ fn replies_are_replayed_as_they_were_rewritten() -> Result<()> {
     compare(Topology::Dnat, Plan::ShortInside, &Mode::ALL)
 }
 
+/// Every command of docs/replay.md, run on this net: its addresses and interfaces are put in place of the manual's.
+#[test]
+fn the_commands_of_the_manual_do_what_it_says() -> Result<()> {
+    let net = Setup::new(Topology::Masquerade).build()?;
+    let server = net.serve(ServerKind::Vsftpd)?;
+    let (near, far) = (&net.layout.links[0].1, &net.layout.links[1].1);
+    let names = [
+        ("eth1", near.b.as_str()),
+        ("eth0", far.a.as_str()),
+        ("192.168.1.10", "10.0.0.2"),
+        ("203.0.113.7", "198.51.100.200"),
+    ];
+    let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/replay.md"))?;
+    let blocks = manual.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
+    let dir = net.dir("manual")?;
+    let program = Path::new(env!("CARGO_BIN_EXE_ftpalg")).parent().context("no directory")?.display();
+    let (mut captured, mut replayed) = (0, 0);
+    for line in blocks.flat_map(str::lines) {
+        let line = names.iter().fold(line.to_owned(), |line, (old, new)| line.replace(old, new));
+        let script = format!("cd {} && PATH={program}:$PATH && exec {line}", dir.display());
+        if line.starts_with("tcpdump ") {
+            let log = dir.join(format!("tcpdump.{captured}.log"));
+            let mut tcpdump = net.router().spawn(&log, "sh", ["-c", &script])?;
+            tcpdump.wait_for_log("listening on", Duration::from_secs(10))?;
+            net.session(Client::Curl, Mode::Port, &server, &TRANSFERS)?;
+            wait_for_ends(&dir.join("ftp.pcap"), 1)?;
+            tcpdump.terminate(Duration::from_secs(5))?;
+            captured += 1;
+        } else {
+            ensure!(line.starts_with("ftpalg replay "), "who runs this: {line}");
+            let output = net.router().run("sh", ["-c", &script])?.success()?;
+            let expected = ["session from", "\"event\":\"session\""];
+            ensure!(
+                expected.iter().any(|expected| output.stdout.contains(expected)),
+                "{line}: {}",
+                output.stdout
+            );
+            replayed += 1;
+        }
+    }
+    ensure!(captured >= 3 && replayed >= 5, "{captured} captures and {replayed} replays in the manual");
+    net.finish()
+}
+
 /// Captures for tests/replay.rs; it is no test.
 #[test]
 #[ignore = "makes files: FTPALG_CAPTURES=tests/captures cargo test --test e2e replay:: -- --ignored"]
