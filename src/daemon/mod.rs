@@ -49,7 +49,7 @@ use worker::Worker;
 
 /// What may open in one worker's sessions. Each worker hands out a part of the external ports of its own: passive
 /// pinholes of one client may fall to several workers where several servers stand behind one address.
-fn policy(config: &Config, worker: u16) -> Policy {
+pub fn policy(config: &Config, worker: u16) -> Policy {
     Policy {
         require_login: config.require_login,
         allow_third_party: config.allow_third_party.clone(),

@@ -20,6 +20,7 @@ pub mod options;
 pub mod outcome;
 pub mod packet;
 pub mod pinhole;
+pub mod playback;
 pub mod policy;
 pub mod ports;
 pub mod position;
