@@ -3,6 +3,7 @@
 
 mod addresses;
 mod attacks;
+mod check;
 mod cuts;
 #[path = "../engine/dice.rs"]
 mod dice;
@@ -15,9 +16,11 @@ mod howto;
 mod life;
 mod load;
 mod mtu;
+mod package;
 mod policy_routing;
 mod ports;
 mod seeds;
 mod soak;
+mod status;
 mod topologies;
 mod unit;
