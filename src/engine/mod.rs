@@ -514,6 +514,12 @@ impl Engine {
         open.collect()
     }
 
+    /// The pinholes that were used by a connection which may have got no answer yet, as far as is known: to let its
+    /// repeated SYN through after a flush.
+    pub fn spent_pinholes(&self) -> impl Iterator<Item = PinholeKey> {
+        self.sessions.values().filter_map(|session| session.dialogue.spent())
+    }
+
     /// The kernel says that a connection has come through this pinhole: it is not put back. Returns the session, to be
     /// saved. (Where the kernel owes something to the session still, it speaks of an older pinhole of the same key.)
     pub fn used(&mut self, key: PinholeKey) -> Option<ControlTuple> {
