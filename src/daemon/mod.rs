@@ -79,7 +79,7 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let parking = Engine::new(policy(&config, 0), seed());
     let shared = Arc::new(Shared::new(engines.collect(), parking, firewall, store));
     shared.take_up(saved, held_back, &mut conntrack)?;
-    match serve(&shared, &config, watch) {
+    match serve(&shared, &config, watch, conntrack) {
         Ok(wishes) => attend(&shared, config, path, &wishes),
         Err(error) => {
             if let Err(error) = end(&shared) {
@@ -101,7 +101,12 @@ fn abort_on_panic() {
 
 /// State is loaded by now. The ruleset comes next, with everything in it that live sessions need, then the queues, and
 /// only then the rules that send packets there.
-fn serve(shared: &Arc<Shared>, config: &Config, watch: Watch) -> Result<mpsc::Receiver<Stop>> {
+fn serve(
+    shared: &Arc<Shared>,
+    config: &Config,
+    watch: Watch,
+    conntrack: ConnTrack,
+) -> Result<mpsc::Receiver<Stop>> {
     let missing = shared.with_all(Firewall::install)?;
     guard::tell_missing(&missing);
     let mut workers = Vec::new();
@@ -132,7 +137,7 @@ fn serve(shared: &Arc<Shared>, config: &Config, watch: Watch) -> Result<mpsc::Re
     let for_housekeeping = Arc::clone(shared);
     thread::Builder::new()
         .name("housekeeping".into())
-        .spawn(move || housekeeping::run(&for_housekeeping, alarms, liveness))?;
+        .spawn(move || housekeeping::run(&for_housekeeping, alarms, liveness, conntrack))?;
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in &mut signals {

@@ -24,6 +24,7 @@ pub mod ports;
 pub mod position;
 pub mod segment;
 pub mod session;
+mod silent;
 pub mod stream;
 pub mod waiting;
 
