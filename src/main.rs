@@ -1,5 +1,6 @@
 //! ftpalg, the daemon and its commands.
 
+mod capture;
 mod check;
 mod cli;
 mod config;
@@ -7,7 +8,9 @@ mod daemon;
 mod demo;
 mod journal;
 mod netfilter;
+mod replay;
 mod status;
+mod terminal;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -41,6 +44,9 @@ fn main() -> ExitCode {
                 show_status(&config.control_socket, &options)
             }),
         },
+        Command::Replay(options) => {
+            with_config(options.config.config.as_deref(), |config| replay::run(&options, &config))
+        }
         Command::Demo => demo::run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();

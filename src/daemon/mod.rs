@@ -49,7 +49,7 @@ use worker::Worker;
 
 /// What may open in one worker's sessions. Each worker hands out a part of the external ports of its own: passive
 /// pinholes of one client may fall to several workers where several servers stand behind one address.
-fn policy(config: &Config, worker: u16) -> Policy {
+pub fn policy(config: &Config, worker: u16) -> Policy {
     Policy {
         require_login: config.require_login,
         allow_third_party: config.allow_third_party.clone(),
@@ -92,7 +92,7 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let parking = Engine::new(policy(&config, 0), seed());
     let shared = Arc::new(Shared::new(engines.collect(), parking, firewall, store));
     shared.take_up(saved, held_back, &mut conntrack)?;
-    match serve(&shared, &config, watch, metrics) {
+    match serve(&shared, &config, watch, conntrack, metrics) {
         Ok((wishes, _control)) => attend(&shared, config, path, &wishes),
         Err(error) => {
             if let Err(error) = end(&shared) {
@@ -118,6 +118,7 @@ fn serve(
     shared: &Arc<Shared>,
     config: &Config,
     watch: Watch,
+    conntrack: ConnTrack,
     metrics: Option<OwnedFd>,
 ) -> Result<(mpsc::Receiver<Stop>, Control)> {
     let missing = shared.with_all(Firewall::install)?;
@@ -156,7 +157,7 @@ fn serve(
     let for_housekeeping = Arc::clone(shared);
     thread::Builder::new()
         .name("housekeeping".into())
-        .spawn(move || housekeeping::run(&for_housekeeping, alarms, liveness))?;
+        .spawn(move || housekeeping::run(&for_housekeeping, alarms, liveness, conntrack))?;
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in &mut signals {

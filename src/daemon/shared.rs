@@ -196,7 +196,7 @@ impl Shared {
         }
         let (mut sessions, mut watched) = (Vec::new(), Vec::new());
         let (mut shifted, mut unfinished) = (Vec::new(), Vec::new());
-        let (mut pinholes, mut expected) = (Vec::new(), Vec::new());
+        let (mut pinholes, mut expected, mut spent) = (Vec::new(), Vec::new(), Vec::new());
         for engine in &engines {
             for session in engine.sessions().filter(|session| session.is_taken()) {
                 sessions.push(session.tuple);
@@ -213,6 +213,7 @@ impl Shared {
             unfinished.extend(engine.doomed());
             pinholes.extend(engine.open_pinholes(now));
             expected.extend(engine.expected_pinholes(now));
+            spent.extend(engine.spent_pinholes());
         }
         // One element too many, and the sets take none of them.
         sessions.truncate(MAX_SESSIONS);
@@ -221,6 +222,7 @@ impl Shared {
         watched.truncate(MAX_SESSIONS - shifted.len());
         pinholes.truncate(MAX_SESSIONS);
         expected.truncate(MAX_SESSIONS);
+        spent.truncate(MAX_SESSIONS);
         let live = Live {
             sessions: &sessions,
             shifted: &shifted,
@@ -228,6 +230,7 @@ impl Shared {
             watched: &watched,
             pinholes: &pinholes,
             expected: &expected,
+            spent: &spent,
         };
         let done = act(&mut firewall, live);
         self.translated_mark.store(firewall.translated_mark().unwrap_or(0), Ordering::Relaxed);

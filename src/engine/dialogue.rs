@@ -420,6 +420,11 @@ impl Dialogue {
         Some((open.pinhole, open.until()))
     }
 
+    /// The key of the pinhole that is open and was used, as far as is known.
+    pub fn spent(&self) -> Option<PinholeKey> {
+        self.open.filter(|open| open.is_used).map(|open| open.pinhole.key)
+    }
+
     /// Whether the server has greeted with 220.
     pub fn is_greeted(&self) -> bool {
         self.is_greeted
@@ -446,11 +451,6 @@ impl Dialogue {
         let not_open =
             self.waiting.asked().chain(self.offered).map(|pinhole| (pinhole, false, Duration::ZERO));
         not_open.chain(self.open.map(|open| (open.pinhole, true, open.until())))
-    }
-
-    /// Whether a pinhole is open: what it was opened for is not over, and its time is not up.
-    pub fn has_open_pinhole(&self, now: Duration) -> bool {
-        self.open.is_some_and(|open| open.since.saturating_add(open.pinhole.timeout) > now)
     }
 
     /// The session ends or leaves inspection: nothing of it stays open.

@@ -122,7 +122,7 @@ pub struct Session {
     pub(super) last_packet: Duration,
     /// When the kernel's elements of the connection were last set (time since boot).
     held_since: Duration,
-    is_over: bool,
+    pub(super) is_over: bool,
 }
 
 impl Session {

@@ -20,6 +20,7 @@ mod mtu;
 mod package;
 mod policy_routing;
 mod ports;
+mod replay;
 mod seeds;
 mod soak;
 mod status;

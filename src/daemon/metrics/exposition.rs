@@ -82,11 +82,7 @@ impl Sample {
     }
 
     fn pinholes(&self, page: &mut Page<'_>) -> fmt::Result {
-        page.number(
-            "ftpalg_pinholes",
-            "Pinholes whose transfer is not over and whose time is not up",
-            self.pinholes,
-        )?;
+        page.number("ftpalg_pinholes", "Pinholes that wait for their connection", self.pinholes)?;
         page.tally("ftpalg_pinholes_opened", "Pinholes opened", "mode", &self.counters.opened)?;
         page.tally("ftpalg_pinholes_refused", "Pinholes refused", "reason", &self.counters.refused)?;
         page.count("ftpalg_edits", "Addresses rewritten", self.counters.edits)

@@ -23,7 +23,7 @@ pub struct Sample {
     pub sessions: usize,
     /// Of those, the ones whose packets are translated.
     pub shifted: usize,
-    /// Pinholes that are open as far as their sessions tell.
+    /// Pinholes that wait for their connection. That one was used is known after a second.
     pub pinholes: usize,
     /// The daemon's.
     pub queues: Vec<Bound>,
@@ -73,7 +73,8 @@ impl Sample {
             for session in engine.sessions() {
                 sample.sessions += 1;
                 sample.shifted += usize::from(session.needs_translation());
-                sample.pinholes += usize::from(session.dialogue.has_open_pinhole(now));
+                let waits = session.dialogue.unused().is_some_and(|(_, until)| until > now);
+                sample.pinholes += usize::from(waits);
             }
         }
         sample
