@@ -5,14 +5,14 @@ use std::thread;
 use std::time::Duration;
 
 use ftpalg::engine::pinhole::Change;
-use tracing::{Level, debug, error};
+use tracing::{Level, debug, error, info};
 
 use super::about::About;
 use super::alarms::Alarms;
 use super::clock;
 use super::liveness::Liveness;
 use super::shared::{Shared, SharedEngine, lock, take_note_of_used};
-use crate::netfilter::give_memory_back;
+use crate::netfilter::{ConnTrack, Fate, give_memory_back};
 
 /// How often. Much less than any time-out of the engine's.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const AT_ONCE: usize = 128;
 const SPARE: usize = 1024;
 
 /// Runs for as long as the daemon.
-pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness) -> ! {
+pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness, mut conntrack: ConnTrack) -> ! {
     let mut most: usize = 0;
     loop {
         thread::sleep(INTERVAL);
@@ -33,6 +33,7 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness) -> 
         for engine in shared.all_engines() {
             expire(shared, engine, now);
             remember_used(shared, engine, now);
+            notice_ends(engine, &mut conntrack, now);
         }
         let number = shared.all_engines().map(|engine| lock(engine).sessions().count()).sum();
         most = most.max(number);
@@ -106,11 +107,20 @@ fn remember_used(shared: &Shared, engine: &SharedEngine, now: Duration) {
                 About::connection(&tuple).line(
                     Level::WARN,
                     Some("state-directory"),
-                    format_args!(
-                        "a restart may open a used data port again, because {tuple} can't be saved: {error}"
-                    ),
+                    format_args!("a restart may open a used data port again: {error}"),
                 );
             }
+        }
+    }
+}
+
+/// Asks conntrack whether connections are over of which nothing comes any more. No lock is held meanwhile: what speaks again
+/// is not over for the engine.
+fn notice_ends(engine: &SharedEngine, conntrack: &mut ConnTrack, now: Duration) {
+    let silent = lock(engine).silent(now);
+    for tuple in silent.iter().filter(|tuple| conntrack.fate(tuple) == Fate::Ended) {
+        if let Some(id) = lock(engine).has_ended(tuple, now) {
+            info!(session = id, "ended, as conntrack says");
         }
     }
 }

@@ -4,11 +4,13 @@ mod about;
 mod alarms;
 mod allowance;
 mod clock;
+mod control;
 mod guard;
 mod housekeeping;
 mod liveness;
 mod metrics;
-mod queues;
+pub mod queues;
+mod recent;
 mod shared;
 mod slots;
 mod store;
@@ -26,6 +28,8 @@ use std::{panic, process, thread};
 use anyhow::{Context, Result};
 use ftpalg::engine::Engine;
 use ftpalg::engine::policy::Policy;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -34,6 +38,7 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::netfilter::{ConnTrack, Firewall, Watch, keep_no_memory};
 use alarms::Alarms;
+use control::{Control, Reporter};
 use guard::{Guard, Outranked};
 use liveness::Liveness;
 use metrics::Metrics;
@@ -44,7 +49,7 @@ use worker::Worker;
 
 /// What may open in one worker's sessions. Each worker hands out a part of the external ports of its own: passive
 /// pinholes of one client may fall to several workers where several servers stand behind one address.
-fn policy(config: &Config, worker: u16) -> Policy {
+pub fn policy(config: &Config, worker: u16) -> Policy {
     Policy {
         require_login: config.require_login,
         allow_third_party: config.allow_third_party.clone(),
@@ -69,6 +74,8 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     abort_on_panic();
     let Passed { kept, metrics } = systemd::passed_sockets();
     keep_no_memory();
+    // Files are made with modes of their own; the control socket is the group's, too.
+    umask(Mode::RWXO);
     let (store, saved) = Store::open(&config.state_dir)?;
     worker::are_free(config.queue..config.queue.saturating_add(config.workers))?;
     let mut firewall = Firewall::open(&config)?;
@@ -85,8 +92,8 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let parking = Engine::new(policy(&config, 0), seed());
     let shared = Arc::new(Shared::new(engines.collect(), parking, firewall, store));
     shared.take_up(saved, held_back, &mut conntrack)?;
-    match serve(&shared, &config, watch, metrics) {
-        Ok(wishes) => attend(&shared, config, path, &wishes),
+    match serve(&shared, &config, watch, conntrack, metrics) {
+        Ok((wishes, _control)) => attend(&shared, config, path, &wishes),
         Err(error) => {
             if let Err(error) = end(&shared) {
                 error!("{error:#}");
@@ -111,8 +118,9 @@ fn serve(
     shared: &Arc<Shared>,
     config: &Config,
     watch: Watch,
+    conntrack: ConnTrack,
     metrics: Option<OwnedFd>,
-) -> Result<mpsc::Receiver<Stop>> {
+) -> Result<(mpsc::Receiver<Stop>, Control)> {
     let missing = shared.with_all(Firewall::install)?;
     guard::tell_missing(&missing);
     let mut workers = Vec::new();
@@ -127,7 +135,10 @@ fn serve(
     let queues = config.queue..config.queue.saturating_add(config.workers);
     let latencies = workers.iter().map(Worker::latency).collect();
     Metrics::new(Arc::clone(shared), queues.clone(), latencies).serve(metrics, config.metrics_listen);
-    let liveness = Liveness::new((config.queue..).zip(workers.iter().map(Worker::progress)));
+    let progress: Vec<_> = queues.clone().zip(workers.iter().map(Worker::progress)).collect();
+    let liveness = Liveness::new(progress.iter().cloned());
+    let reporter = Reporter::new(Arc::clone(shared), progress).context("the kernel can't be asked")?;
+    let control = Control::start(&config.control_socket, reporter)?;
 
     let (stop, wishes) = mpsc::channel();
     for (index, worker) in workers.into_iter().enumerate() {
@@ -146,7 +157,7 @@ fn serve(
     let for_housekeeping = Arc::clone(shared);
     thread::Builder::new()
         .name("housekeeping".into())
-        .spawn(move || housekeeping::run(&for_housekeeping, alarms, liveness))?;
+        .spawn(move || housekeeping::run(&for_housekeeping, alarms, liveness, conntrack))?;
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in &mut signals {
@@ -154,9 +165,10 @@ fn serve(
         }
     })?;
 
-    tell_systemd(&[NotifyState::Ready]);
-    info!("ready: {}", summary(config));
-    Ok(wishes)
+    let summary = summary(config);
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&summary)]);
+    info!("ready: {summary}");
+    Ok((wishes, control))
 }
 
 /// What the main thread waits for.
@@ -177,7 +189,7 @@ fn attend(
             Stop::Reload => {
                 tell_systemd(&[NotifyState::Reloading]);
                 reload(shared, &mut config, path);
-                tell_systemd(&[NotifyState::Ready]);
+                tell_systemd(&[NotifyState::Ready, NotifyState::Status(&summary(&config))]);
             }
             Stop::Asked => {
                 tell_systemd(&[NotifyState::Stopping]);
@@ -201,14 +213,17 @@ fn reload(shared: &Shared, config: &mut Config, path: Option<&Path>) {
         Ok(new) => new,
         Err(error) => return error!("the configuration stays as it was:\n{error}"),
     };
-    let fixed =
-        |config: &Config| (config.queue, config.workers, config.state_dir.clone(), config.metrics_listen);
+    let fixed = |config: &Config| {
+        let paths = (config.state_dir.clone(), config.control_socket.clone());
+        (config.queue, config.workers, paths, config.metrics_listen)
+    };
     if fixed(&new) != fixed(config) {
-        warn!("queue, workers, state-dir and metrics.listen take effect at the next start");
+        warn!("queue, workers, state-dir, control-socket and metrics.listen take effect at the next start");
         new.metrics_listen = config.metrics_listen;
         new.queue = config.queue;
         new.workers = config.workers;
         new.state_dir.clone_from(&config.state_dir);
+        new.control_socket.clone_from(&config.control_socket);
     }
     let repaired = shared.with_all(|firewall, live| {
         firewall.configure(&new);

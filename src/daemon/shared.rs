@@ -13,6 +13,7 @@ use tracing::{Level, info, warn};
 
 use super::about::About;
 use super::clock;
+use super::recent::Recent;
 use super::store::{Saved, Store, StoreError};
 use super::vitals::Vitals;
 use crate::netfilter::{ConnTrack, Fate, Firewall, Live};
@@ -37,6 +38,8 @@ pub struct Shared {
     pub firewall: Mutex<Firewall>,
     /// The state directory.
     pub store: Mutex<Store>,
+    /// What happened of late. Nothing else is locked while this is.
+    pub recent: Mutex<Recent>,
     /// What is counted beside the engines.
     pub vitals: Vitals,
     /// The bits of the mark that a translated packet leaves with, so that it is known as one; 0 where nobody asks.
@@ -53,6 +56,7 @@ impl Shared {
             parking: Arc::new(Mutex::new(parking)),
             firewall: Mutex::new(firewall),
             store: Mutex::new(store),
+            recent: Mutex::default(),
             vitals: Vitals::default(),
             translated_mark: AtomicU32::new(0),
             has_ended: AtomicBool::new(false),
@@ -192,7 +196,7 @@ impl Shared {
         }
         let (mut sessions, mut watched) = (Vec::new(), Vec::new());
         let (mut shifted, mut unfinished) = (Vec::new(), Vec::new());
-        let (mut pinholes, mut expected) = (Vec::new(), Vec::new());
+        let (mut pinholes, mut expected, mut spent) = (Vec::new(), Vec::new(), Vec::new());
         for engine in &engines {
             for session in engine.sessions().filter(|session| session.is_taken()) {
                 sessions.push(session.tuple);
@@ -209,6 +213,7 @@ impl Shared {
             unfinished.extend(engine.doomed());
             pinholes.extend(engine.open_pinholes(now));
             expected.extend(engine.expected_pinholes(now));
+            spent.extend(engine.spent_pinholes());
         }
         // One element too many, and the sets take none of them.
         sessions.truncate(MAX_SESSIONS);
@@ -217,6 +222,7 @@ impl Shared {
         watched.truncate(MAX_SESSIONS - shifted.len());
         pinholes.truncate(MAX_SESSIONS);
         expected.truncate(MAX_SESSIONS);
+        spent.truncate(MAX_SESSIONS);
         let live = Live {
             sessions: &sessions,
             shifted: &shifted,
@@ -224,6 +230,7 @@ impl Shared {
             watched: &watched,
             pinholes: &pinholes,
             expected: &expected,
+            spent: &spent,
         };
         let done = act(&mut firewall, live);
         self.translated_mark.store(firewall.translated_mark().unwrap_or(0), Ordering::Relaxed);

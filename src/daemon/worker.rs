@@ -10,6 +10,7 @@ use std::time::Instant;
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::event::Event;
 use ftpalg::engine::packet::Packet;
+use ftpalg::engine::pinhole::Change;
 use ftpalg::engine::session::{Session, Tap};
 use ftpalg::engine::{Decision, Engine, Verdict};
 use nfq::{Message, Queue};
@@ -216,7 +217,7 @@ impl Worker {
         let about = engine.session(&tuple).map_or(About::connection(&tuple), About::session);
         let verdict = match committed {
             Ok(()) => {
-                self.report(about, &engine.committed(tuple));
+                self.conclude(shared, engine, decision, about);
                 decision.verdict
             }
             // The guard is about to put the table back: that is no refusal.
@@ -269,6 +270,21 @@ impl Worker {
         if !self.allowances.line(level, || about.line(level, reason, text)) {
             self.shared.vitals.lines_left_out.add();
         }
+    }
+
+    /// All that a packet asked for has been done: what that was is told.
+    fn conclude(&mut self, shared: &Shared, engine: &mut Engine, decision: &Decision, about: About) {
+        let Some((tuple, id)) = decision.session else { return };
+        if decision.changes.contains(&Change::Forget(tuple)) {
+            if let Some(session) = engine.session(&tuple).filter(|session| session.departed.is_some()) {
+                lock(&shared.recent).departs(clock::now(), session);
+            }
+        }
+        let events = engine.committed(tuple);
+        if events.iter().any(|event| matches!(event, Event::Refused { .. })) {
+            lock(&shared.recent).note(clock::now(), tuple, id, &events, engine);
+        }
+        self.report(about, &events);
     }
 
     /// A session's events, one line each.

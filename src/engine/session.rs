@@ -116,11 +116,13 @@ pub struct Session {
     pub(super) to_client: Option<Stream>,
     /// What was said.
     pub dialogue: Dialogue,
+    /// When it began (time since boot).
+    began: Duration,
     /// When a packet came last (time since boot).
     pub(super) last_packet: Duration,
     /// When the kernel's elements of the connection were last set (time since boot).
     held_since: Duration,
-    is_over: bool,
+    pub(super) is_over: bool,
 }
 
 impl Session {
@@ -142,10 +144,27 @@ impl Session {
             to_server: Stream::new(syn.initial),
             to_client: None,
             dialogue: Dialogue::default(),
+            began: now,
             last_packet: now,
             held_since: now,
             is_over: false,
         }
+    }
+
+    /// When it began (time since boot).
+    pub fn began(&self) -> Duration {
+        self.began
+    }
+
+    /// When a packet came last (time since boot).
+    pub fn last_packet(&self) -> Duration {
+        self.last_packet
+    }
+
+    /// How much longer the receivers' streams are than the senders', in bytes: to the server, to the client.
+    pub fn shifts(&self) -> (i64, i64) {
+        let to_client = self.to_client.as_ref().map_or(0, |stream| stream.edits.shift());
+        (self.to_server.edits.shift(), to_client)
     }
 
     /// The SYN of another connection that takes the place of this one, if this SYN-ACK answers it.

@@ -26,6 +26,7 @@ const ELEM_LIST_SET: u16 = 2;
 const ELEM_LIST_ELEMENTS: u16 = 3;
 const LIST_ELEM: u16 = 1;
 const ELEM_KEY: u16 = 1;
+const ELEM_EXPIRATION: u16 = 5;
 const DATA_VALUE: u16 = 1;
 
 /// How long a control connection stays in its sets unless it is named again: conntrack's own limit for one that is
@@ -46,6 +47,7 @@ pub enum Set {
     Mark,
     Dnat,
     Snat,
+    Spent,
     /// In the table that outlives a flush, which has two names.
     Held,
     /// In the same.
@@ -54,8 +56,8 @@ pub enum Set {
 
 impl Set {
     /// All of those whose content the daemon knows and puts back. `control_new` is the packet path's own.
-    pub const RESTORED: [Set; 7] =
-        [Set::Control, Set::Shifted, Set::Pending, Set::Open, Set::Mark, Set::Dnat, Set::Snat];
+    pub const RESTORED: [Set; 8] =
+        [Set::Control, Set::Shifted, Set::Pending, Set::Open, Set::Mark, Set::Dnat, Set::Snat, Set::Spent];
 
     /// Those that hold an open pinhole.
     pub const PINHOLE: [Set; 4] = [Set::Open, Set::Mark, Set::Dnat, Set::Snat];
@@ -71,6 +73,7 @@ impl Set {
             Set::Mark => [c"mark4", c"mark6"],
             Set::Dnat => [c"dnat4", c"dnat6"],
             Set::Snat => [c"snat4", c"snat6"],
+            Set::Spent => [c"spent4", c"spent6"],
             Set::Held => [c"held4", c"held6"],
             Set::Watched => [c"watched4", c"watched6"],
         }
@@ -216,6 +219,13 @@ impl Element {
             .string(ELEM_LIST_TABLE, table)
             .string(ELEM_LIST_SET, &self.set.name(self.family).to_string_lossy())
             .nest(ELEM_LIST_ELEMENTS, &Nest::default().nest(LIST_ELEM, &element))
+    }
+
+    /// What is left of its time, if this message of the answer to [`Element::question`] tells.
+    pub fn time_left(message: Message<'_>) -> Option<Duration> {
+        message.is(subsystem::NFTABLES, nft::NEWSETELEM).then_some(())?;
+        let mut list = message.attributes().nest(ELEM_LIST_ELEMENTS)?;
+        Attributes::inside(list.next()?.1).be64(ELEM_EXPIRATION).map(Duration::from_millis)
     }
 
     /// The request for all elements of the sets that hold control connections, by the names of table and set.
