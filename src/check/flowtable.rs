@@ -47,7 +47,7 @@ fn taking<'a>(config: &Config, ruleset: &'a Ruleset) -> Vec<&'a Rule> {
                 .any(|kind| Walk { ruleset, kind }.meets(rule) != Truth::No)
         })
     };
-    ruleset.foreign_rules().filter(adds).filter(takes).collect()
+    ruleset.rules().filter(adds).filter(takes).collect()
 }
 
 /// The same rule for all other connections.
@@ -83,7 +83,7 @@ mod tests {
             {{"rule":{{"family":"inet","table":"filter","chain":"forward","handle":9,
             "expr":[{conditions},{{"flow":{{"op":"add","flowtable":"@f"}}}}]}}}}]}}"#
         );
-        !taking(&Config::default(), &Ruleset::parse(&text).unwrap()).is_empty()
+        !taking(&Config::default(), &Ruleset::parse(&[text]).unwrap()).is_empty()
     }
 
     #[test]

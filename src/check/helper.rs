@@ -22,7 +22,7 @@ pub fn look(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
             Walk { ruleset, kind }.meets(rule) != Truth::No
         })
     };
-    for rule in ruleset.foreign_rules().filter(|rule| assigns(rule, ruleset)).filter(is_met) {
+    for rule in ruleset.rules().filter(|rule| assigns(rule, ruleset)).filter(is_met) {
         let what = format!(
             "{rule} gives control connections to the kernel's FTP helper as well: both would rewrite addresses and \
              open ports"
@@ -30,7 +30,7 @@ pub fn look(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
         found.push(Finding::wrong(Id::KernelHelperAssigned, what, deletion(rule)));
     }
     let is_there = Path::new("/sys/module/nf_conntrack_ftp").exists();
-    for rule in ruleset.foreign_rules().filter(|rule| is_there && is_ct_target(rule)).filter(is_met) {
+    for rule in ruleset.rules().filter(|rule| is_there && is_ct_target(rule)).filter(is_met) {
         let what = format!(
             "{rule} uses xtables' CT target, which nftables can't read: if it says `--helper ftp`, the kernel's helper \
              rewrites the same connections"

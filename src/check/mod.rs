@@ -126,12 +126,12 @@ fn for_everybody(config: &Config) -> Vec<Finding> {
 
 /// The ruleset, with those sets that its rules look into. Others may be large.
 fn read(inspector: &mut Inspector) -> Result<Ruleset, InspectError> {
-    let text = inspector.ruleset()?;
+    let listings = inspector.ruleset()?;
     let unreadable = |error: serde_json::Error| InspectError::List {
         what: "ruleset".to_owned(),
         error: error.to_string(),
     };
-    let mut ruleset = Ruleset::parse(&text).map_err(unreadable)?;
+    let mut ruleset = Ruleset::parse(&listings).map_err(unreadable)?;
     for place in ruleset.sets_referred_to() {
         let (family, table, name) = &place;
         // A set that has gone meanwhile stays unknown.

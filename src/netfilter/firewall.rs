@@ -366,7 +366,8 @@ impl Firewall {
     }
 }
 
-fn reading(what: &'static str) -> impl Fn(io::Error) -> FirewallError {
+/// What could not be read, and why.
+pub fn reading(what: &'static str) -> impl Fn(io::Error) -> FirewallError {
     move |error| match error.raw_os_error() {
         Some(libc::EPERM) => FirewallError::Permission,
         _ => FirewallError::Read { what, error },
