@@ -1,6 +1,6 @@
 # make demo       installs what is missing, builds, and shows FTP through NAT without and with ftpalg
 # make test       installs what is missing, and runs every test, some of them again under Debian's own kernel
-# make fuzz       runs each fuzz target for FUZZ_SECONDS, 15 if nothing is said
+# make fuzz       runs the fuzz targets for FUZZ_SECONDS, 15 if nothing is said; make test does so as well
 # make load       10,000 sessions at the same time and 100,000 transfers, twice: some ten minutes
 # make soak       half an hour of real programs, bad wires, kills and reloads; SOAK=SECONDS for less or more
 # make build      the daemon: target/release/ftpalg
@@ -24,9 +24,9 @@ DOCDIR = $(PREFIX)/share/doc/ftpalg
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/ftpalg
 # Network namespaces need root. Only the programs run as root, never the compiler.
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
-ifneq ($(SUDO),)
-TEST_RUNNER = --config 'target."cfg(unix)".runner = ["sudo", "-E"]'
-endif
+AS_ROOT = $(if $(SUDO),"sudo"$(comma) "-E"$(comma) )
+comma = ,
+TEST_RUNNER = --config 'target."cfg(unix)".runner = [$(AS_ROOT)"$(CURDIR)/scripts/run-tests"]'
 # A newer clippy knows more lints than the one that this was written with; those fail in CI alone.
 ifneq ($(CI),)
 STRICT = -- -D warnings
@@ -73,6 +73,7 @@ endif
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(STRICT)
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace $(TEST_RUNNER)
+	CARGO="$(CARGO)" scripts/fuzz all $(FUZZ_SECONDS)
 ifeq ($(VM),yes)
 	CARGO="$(CARGO)" scripts/test-in-vm --locked
 else

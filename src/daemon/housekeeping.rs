@@ -10,13 +10,14 @@ use tracing::{debug, error, warn};
 use super::alarms::Alarms;
 use super::clock;
 use super::liveness::Liveness;
-use super::shared::{Shared, SharedEngine, lock};
+use super::shared::{Shared, SharedEngine, lock, take_note_of_used};
 use crate::netfilter::give_memory_back;
 
 /// How often. Much less than any time-out of the engine's.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many connections libnftables is told of at once: it takes kilobytes for each, and some milliseconds.
+/// How many connections libnftables is told of at once: it takes kilobytes for each, and some milliseconds. And of how
+/// many pinholes nftables is asked at once: two microseconds each.
 const AT_ONCE: usize = 128;
 
 /// So many sessions come and go without a trace in the daemon's memory.
@@ -30,6 +31,7 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness) -> 
         let now = clock::now();
         for engine in shared.all_engines() {
             expire(shared, engine, now);
+            remember_used(shared, engine, now);
         }
         let number = shared.all_engines().map(|engine| lock(engine).sessions().count()).sum();
         most = most.max(number);
@@ -78,6 +80,24 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
     for some in ended.chunks(AT_ONCE) {
         if let Err(error) = lock(&shared.firewall).let_pass(some) {
             debug!("{error}");
+        }
+    }
+}
+
+/// Remembers which pinholes were used. After a flush the kernel can't tell any more, and one that was put back would let
+/// a second connection in. Some at a time: packets wait meanwhile.
+fn remember_used(shared: &Shared, engine: &SharedEngine, now: Duration) {
+    let open = lock(engine).open_pinholes(now);
+    for some in open.chunks(AT_ONCE) {
+        let mut engine = lock(engine);
+        let keys = some.iter().map(|pinhole| &pinhole.key);
+        let sessions = take_note_of_used(&mut engine, &mut lock(&shared.firewall), keys);
+        let mut store = lock(&shared.store);
+        for tuple in sessions {
+            let saved = engine.save(&tuple).map_or(Ok(()), |session| store.save(tuple, &session));
+            if let Err(error) = saved {
+                warn!("a restart may open a used data port again, because {tuple} can't be saved: {error}");
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ftpalg::engine::control::ControlTuple;
+use ftpalg::engine::pinhole::PinholeKey;
 use ftpalg::engine::session::Session;
 use ftpalg::engine::{Engine, MAX_SESSIONS};
 use tracing::{info, warn};
@@ -171,9 +172,13 @@ impl Shared {
 
     /// Stops all workers between two packets and does something with the firewall and what it must hold.
     pub fn with_all<T>(&self, act: impl FnOnce(&mut Firewall, Live<'_>) -> T) -> T {
-        let engines: Vec<_> = self.all_engines().map(|engine| lock(engine)).collect();
+        let mut engines: Vec<_> = self.all_engines().map(|engine| lock(engine)).collect();
         let mut firewall = lock(&self.firewall);
         let now = clock::now();
+        for engine in &mut engines {
+            let open = engine.open_pinholes(now);
+            take_note_of_used(engine, &mut firewall, open.iter().map(|pinhole| &pinhole.key));
+        }
         let (mut sessions, mut watched) = (Vec::new(), Vec::new());
         let (mut shifted, mut unfinished) = (Vec::new(), Vec::new());
         let (mut pinholes, mut expected) = (Vec::new(), Vec::new());
@@ -231,4 +236,13 @@ impl Shared {
             act(firewall, live)
         })
     }
+}
+
+/// Asks the kernel which of these pinholes were used, so that none of them is opened again. Returns their sessions.
+pub fn take_note_of_used<'a>(
+    engine: &mut Engine,
+    firewall: &mut Firewall,
+    keys: impl Iterator<Item = &'a PinholeKey>,
+) -> Vec<ControlTuple> {
+    keys.filter(|key| firewall.was_used(key)).filter_map(|key| engine.used(*key)).collect()
 }

@@ -31,6 +31,15 @@ struct Open {
     since: Duration,
     /// The server has connected to it, but its reply to the PORT has not come yet.
     is_reply_due: bool,
+    /// A connection has come through it: it must not be opened again.
+    is_used: bool,
+}
+
+impl Open {
+    /// When it ends (time since boot).
+    fn until(&self) -> Duration {
+        self.since.saturating_add(self.pinhole.timeout)
+    }
 }
 
 /// The conversation so far.
@@ -340,7 +349,7 @@ impl Dialogue {
             return; // another session of the same client has named it since
         }
         ports.open(pinhole.key);
-        self.open = Some(Open { pinhole, since: now, is_reply_due: false });
+        self.open = Some(Open { pinhole, since: now, is_reply_due: false, is_used: false });
         outcome.changes.push(Change::Open(pinhole));
         outcome.events.push(Event::Opened(mode, pinhole));
     }
@@ -381,6 +390,19 @@ impl Dialogue {
         }
     }
 
+    /// A connection has come through the pinhole with this key.
+    pub fn used(&mut self, key: PinholeKey) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.pinhole.key == key) {
+            open.is_used = true;
+        }
+    }
+
+    /// The pinhole that is open and was not used, as far as is known, and until when (time since boot).
+    pub fn unused(&self) -> Option<(Pinhole, Duration)> {
+        let open = self.open.filter(|open| !open.is_used)?;
+        Some((open.pinhole, open.until()))
+    }
+
     /// Whether the server has greeted with 220.
     pub fn is_greeted(&self) -> bool {
         self.is_greeted
@@ -391,9 +413,7 @@ impl Dialogue {
     pub fn pinholes(&self) -> impl Iterator<Item = (Pinhole, bool, Duration)> {
         let not_open =
             self.waiting.asked().chain(self.offered).map(|pinhole| (pinhole, false, Duration::ZERO));
-        not_open.chain(
-            self.open.map(|open| (open.pinhole, true, open.since.saturating_add(open.pinhole.timeout))),
-        )
+        not_open.chain(self.open.map(|open| (open.pinhole, true, open.until())))
     }
 
     /// The session ends or leaves inspection: nothing of it stays open.

@@ -503,14 +503,23 @@ impl Engine {
         self.sessions.values().filter(|session| session.is_taken()).flat_map(asked).collect()
     }
 
-    /// The pinholes that are open now, with what is left of their time: to put them back after a flush.
+    /// The pinholes that are open now and not known to be used, with what is left of their time: to put them back after
+    /// a flush.
     pub fn open_pinholes(&self, now: Duration) -> Vec<Pinhole> {
-        let all = self.sessions.values().flat_map(|session| {
-            let own = |key| self.ports.is_of(key, session.tuple);
-            session.dialogue.pinholes().filter(move |(pinhole, ..)| own(pinhole.key))
+        let open = self.sessions.values().filter_map(|session| {
+            let (pinhole, until) = session.dialogue.unused()?;
+            let is_own = self.ports.is_of(pinhole.key, session.tuple);
+            (is_own && until > now).then(|| Pinhole { timeout: until - now, ..pinhole })
         });
-        all.filter(|&(_, is_open, until)| is_open && until > now)
-            .map(|(pinhole, _, until)| Pinhole { timeout: until - now, ..pinhole })
-            .collect()
+        open.collect()
+    }
+
+    /// The kernel says that a connection has come through this pinhole: it is not put back. Returns the session, to be
+    /// saved. (Where the kernel owes something to the session still, it speaks of an older pinhole of the same key.)
+    pub fn used(&mut self, key: PinholeKey) -> Option<ControlTuple> {
+        let tuple = self.ports.session_of(key)?;
+        let session = self.sessions.get_mut(&tuple).filter(|session| session.owed.is_empty())?;
+        session.dialogue.used(key);
+        Some(tuple)
     }
 }

@@ -164,6 +164,11 @@ impl Ports {
         self.taken.get(&key).is_some_and(|taken| taken.session == session)
     }
 
+    /// The session that has the key.
+    pub fn session_of(&self, key: PinholeKey) -> Option<ControlTuple> {
+        self.taken.get(&key).map(|taken| taken.session)
+    }
+
     /// The acting session's reservation.
     fn own(&mut self, key: PinholeKey) -> Option<&mut Reservation> {
         let acting = self.acting;

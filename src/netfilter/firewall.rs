@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use ftpalg::engine::control::ControlTuple;
-use ftpalg::engine::pinhole::{Change, Pinhole};
+use ftpalg::engine::pinhole::{Change, Pinhole, PinholeKey};
 use nftnl::expr::Expression;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
 
@@ -301,6 +302,18 @@ impl Firewall {
             wanted.push([Set::Pending; 2].map(|set| Element::pinhole(set, key, *timeout)));
         }
         wanted.iter().all(|either| either.iter().flatten().any(|element| self.committer.is_there(element)))
+    }
+
+    /// Whether a connection has come through a pinhole that was opened: the packet path has deleted its element of
+    /// `open`, and those of the maps stay. (Asked in this order, a table that vanishes meanwhile tells nothing.)
+    pub fn was_used(&mut self, key: &PinholeKey) -> bool {
+        let [open, dnat] = [Set::Open, Set::Dnat].map(|set| Element::pinhole(set, key, Duration::ZERO));
+        let (Ok(open), Ok(dnat)) = (open, dnat) else { return false };
+        let is_missing = match self.committer.connection().request(open.question(), |_| {}) {
+            Ok(()) => false,
+            Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+        };
+        is_missing && self.committer.is_there(&dnat)
     }
 
     /// Puts everything back, as [`Firewall::install`] and [`Firewall::divert`] do. In between nothing passes,

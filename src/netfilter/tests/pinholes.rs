@@ -10,7 +10,7 @@ use nix::sys::socket::{
 };
 
 use super::super::ConnTrack;
-use super::net::{Connected, Net, connects, is_refused, listen};
+use super::net::{Connected, Net, connects, is_dropped, is_refused, listen};
 use super::*;
 
 /// Active mode through a router with NAT: the server dials the WAN address, and the client is to see it come from
@@ -54,6 +54,29 @@ fn one_pinhole_one_connection() {
     net.commit(&[Change::Open(Pinhole { mark: 0, ..active() })]);
     let data = connects(&net.server, "198.51.100.1:5000", &listener);
     assert_eq!(mark(&net, &data), 0);
+}
+
+/// As in the moment in which a flush takes the table away: the maps are empty, the rest is there still.
+#[test]
+fn no_connection_begins_without_its_nat() {
+    let net = Net::new();
+    let six = pinhole("fd00:2::9", "[fd00:2::1]:5000", "[fd00:1::2]:4000", "fd00:3::50", 0);
+    for (open, version) in [(active(), 4), (six, 6)] {
+        let dialled = SocketAddr::new(open.key.destination, open.key.port).to_string();
+        let listener = listen(&net.client, &open.to.to_string());
+        for map in ["dnat", "snat"] {
+            net.commit(&[Change::Open(open)]);
+            net.router.sh(&format!("nft flush map inet ftpalg {map}{version}"));
+            let before = net.router.counted("nat_missing");
+            is_dropped(&net.server, &dialled);
+            assert!(net.router.counted("nat_missing") > before, "{map}{version}");
+            assert_eq!(net.router.elements(&format!("open{version}")).len(), 1, "it is not used up");
+            net.commit(&[Change::Close(open.key)]);
+        }
+        net.commit(&[Change::Open(open)]);
+        connects(&net.server, &dialled, &listener);
+    }
+    assert_eq!(net.leaked(), 0);
 }
 
 #[test]

@@ -156,10 +156,10 @@ fn without_a_listener_packets_pass_unless_shifted() {
     let tuple = tuple_of(&control);
     net.commit(&[Change::Track(tuple)]);
     let mut heard = [0; 6];
-    control.listener.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     say(&mut control);
     control.listener.read_exact(&mut heard).unwrap();
     net.commit(&[Change::Shift(tuple)]);
+    control.listener.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     say(&mut control);
     control.listener.read_exact(&mut heard).expect_err("nobody was there to translate it");
 }

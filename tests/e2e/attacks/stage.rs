@@ -4,7 +4,7 @@
 //! listener's public address, to a third party beside it and to the router.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -383,6 +383,7 @@ fn hear(mut from: &TcpStream, expected: &[u8]) -> Result<Vec<u8>> {
     let start = Instant::now();
     while length < got.len() && got[..length] == expected[..length] && start.elapsed() < PATIENCE {
         match from.read(&mut got[length..]) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => break,
             Ok(count) => length += count,
         }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Session, finish, ruleset, tapped, wait_until};
+use super::{Session, finish, replace, ruleset, tapped, wait_until};
 use crate::harness::{Net, Plan, ServerKind, Topology};
 
 /// Whether everything of ftpalg's is there, and at the top of the administrator's chains.
@@ -96,6 +96,36 @@ fn restarts_in_the_middle_of_commands() -> Result<()> {
         session.fetch_in_all_modes()?;
     }
     session.quit()?;
+    finish(net, wiretap)
+}
+
+/// One pinhole, one connection, also over reloads and restarts: what was used is not opened again.
+#[test]
+fn a_used_data_port_is_not_opened_again() -> Result<()> {
+    let (mut net, server, wiretap) = tapped(Topology::Masquerade, Plan::ShortInside, ServerKind::Vsftpd)?;
+    let mut connected = Session::open(&net, &server)?;
+    let mut announced = Session::open(&net, &server)?;
+    let open = |net: &Net| -> Result<usize> {
+        let set = net.router().run("nft", ["list", "set", "inet", "ftpalg", "open4"])?.success()?.stdout;
+        Ok(set.matches("expires").count())
+    };
+    // What tells that one of the two was used is the kernel's table, and whoever has taken that away has told nobody.
+    connected.step("offer PASV")?;
+    announced.step("begin PORT 99")?;
+    announced.step("reply")?;
+    ensure!(open(&net)? == 1, "{} data ports are open", open(&net)?);
+    replace(&mut net, 0)?;
+    ensure!(open(&net)? == 1, "{} data ports are open after a restart", open(&net)?);
+    // A second after its use at the latest the daemon knows.
+    wait_until("the used one stays closed", || {
+        reloads(&net, 1)?;
+        Ok(open(&net)? == 1)
+    })?;
+    connected.step("collect")?;
+    announced.step("retrieve")?;
+    for session in [connected, announced] {
+        session.quit()?;
+    }
     finish(net, wiretap)
 }
 

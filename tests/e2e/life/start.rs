@@ -1,6 +1,7 @@
 //! Starts that cannot succeed, and the talk with systemd.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -192,7 +193,11 @@ fn systemd_is_told() -> Result<()> {
     let hear = |what: &str| -> Result<()> {
         let mut buffer = [0; 512];
         loop {
-            let length = socket.recv(&mut buffer).with_context(|| format!("no {what}"))?;
+            // With a time-out, recv(2) is not taken up again after a signal (signal(7)).
+            let length = match socket.recv(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                received => received.with_context(|| format!("no {what}"))?,
+            };
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
             if text.lines().any(|line| line == what) {
                 return Ok(());

@@ -267,3 +267,28 @@ fn a_shifted_session_outlives_a_kernel_that_refuses() {
     talk.world.router.tick(now + 31_000);
     assert!(talk.world.router.kernel.open.is_empty() && talk.world.router.kernel.shifted.is_empty());
 }
+
+/// A pinhole that was used must not be put back with what a flush took away, nor after a restart; another of the same key
+/// is.
+#[test]
+fn a_used_pinhole_is_not_put_back() {
+    let mut talk = behind_nat();
+    let put_back = |talk: &Conversation| {
+        talk.world.router.engine.open_pinholes(std::time::Duration::from_millis(talk.world.now))
+    };
+    for _ in 0..2 {
+        talk.says("PORT 10,0,0,2,19,137\r\n", "PORT 203,0,113,1,19,137\r\n");
+        talk.replies("200 ok\r\n", "200 ok\r\n");
+        let open = put_back(&talk);
+        assert_eq!(open.len(), 1);
+        assert!(talk.world.router.engine.used(open[0].key).is_some());
+        assert_eq!(put_back(&talk), []);
+        // It is saved with the next packet at the latest.
+        talk.exchange("RETR x\r\n", "150 here\r\n");
+        talk.world.router.restart();
+        assert_eq!(put_back(&talk), []);
+    }
+    talk.replies("226 done\r\n", "226 done\r\n");
+    assert!(talk.open_ports().is_empty());
+    talk.closes();
+}
