@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -29,9 +30,8 @@ pub struct Finding {
 
 impl Report {
     /// Reads what the program wrote and returned; they must agree.
-    pub fn of(output: &Output) -> Result<Report> {
-        let report: Value = serde_json::from_str(&output.stdout)
-            .with_context(|| format!("{}: {}{}", output.status, output.stdout, output.stderr))?;
+    pub fn of(status: ExitStatus, stdout: &str) -> Result<Report> {
+        let report: Value = serde_json::from_str(stdout).with_context(|| format!("{status}: {stdout}"))?;
         let text = |value: &Value, member: &str| {
             value[member].as_str().map(str::to_owned).with_context(|| format!("no {member} in {value}"))
         };
@@ -44,7 +44,7 @@ impl Report {
                 mend: one.get("mend").cloned(),
             })
         });
-        let exit_code = output.status.code().context("killed")?;
+        let exit_code = status.code().context("killed")?;
         ensure!(report["exit_code"] == exit_code, "it returned {exit_code}: {report}");
         Ok(Report { exit_code, findings: findings.collect::<Result<_>>()? })
     }
@@ -68,7 +68,8 @@ impl Report {
 
 /// Looks at a host; `wrapper` runs the program.
 pub fn report_of(host: &Host, wrapper: &[&str], config: &Path) -> Result<Report> {
-    Report::of(&output_of(host, wrapper, config, &["--json"])?)
+    let output = output_of(host, wrapper, config, &["--json"])?;
+    Report::of(output.status, &output.stdout)
 }
 
 fn output_of(host: &Host, wrapper: &[&str], config: &Path, options: &[&str]) -> Result<Output> {
