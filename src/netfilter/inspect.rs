@@ -5,7 +5,7 @@ use std::io;
 use std::thread;
 
 use super::accept::{self, FAMILIES};
-use super::firewall::{Firewall, FirewallError, has_table, reading};
+use super::firewall::{self, Firewall, FirewallError, has_table, reading};
 use super::netlink::{Connection, DUMP, Request, nft, subsystem};
 use super::ruleset::{HOLD_NAMES, Live, OWN_TABLES};
 use super::sys::{self, ListStyle, Nft};
@@ -37,22 +37,23 @@ pub enum InspectError {
 }
 
 /// Reads the ruleset.
-pub struct Inspector(Nft);
+pub struct Inspector {
+    nft: Nft,
+    connection: Connection,
+}
 
 impl Inspector {
-    /// Opens libnftables. Closing it stalls others' transactions for 12 to 24 ms if deletions wait to be carried out.
+    /// Opens the sockets. Closing them stalls others' transactions for 12 to 24 ms if deletions wait to be carried out.
     pub fn open() -> Result<Self, InspectError> {
-        // Libnftables ends the process where it may not use nftables; this says so before.
-        Firewall::open(&Config::default())?;
-        Ok(Self(Nft::new().map_err(FirewallError::Open)?))
+        let connection = firewall::connect()?;
+        Ok(Self { nft: Nft::new().map_err(FirewallError::Open)?, connection })
     }
 
     /// The tables that routed packets may meet, without ftpalg's own and those that are switched off, in one listing or
     /// several (libnftables-json(5)). Named sets look empty.
     pub fn ruleset(&mut self) -> Result<Vec<String>, InspectError> {
-        let mut connection = Connection::open().map_err(FirewallError::Open)?;
         let mut listings = Vec::new();
-        for table in tables(&mut connection).map_err(reading("tables"))? {
+        for table in tables(&mut self.connection).map_err(reading("tables"))? {
             let is_own = table.family == "inet" && OWN_TABLES.contains(&table.name.as_str());
             if is_own || table.flags & DORMANT != 0 {
                 continue;
@@ -62,7 +63,7 @@ impl Inspector {
                 vec![format!("table {place}")]
             } else {
                 // libnftables 1.0.6 frees a table's only flag before it writes it as JSON (`table_flags_json`).
-                let chains = accept::chain_names(&mut connection).map_err(reading("chains"))?;
+                let chains = accept::chain_names(&mut self.connection).map_err(reading("chains"))?;
                 let of_it = |chain: &&ChainName| chain.family == table.family && chain.table == table.name;
                 let chains = chains.iter().filter(of_it).map(|chain| format!("chain {chain}"));
                 chains.chain([format!("ct helpers table {place}")]).collect()
@@ -71,7 +72,7 @@ impl Inspector {
                 match self.list(&what, ListStyle::JsonWithoutElements) {
                     Ok(listing) => listings.push(listing),
                     // It has gone meanwhile.
-                    Err(_) if !is_there(&mut connection, &table)? => {}
+                    Err(_) if !is_there(&mut self.connection, &table)? => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -81,8 +82,7 @@ impl Inspector {
 
     /// A table of ftpalg's, without what its sets hold; `None` if there is none.
     pub fn own_table(&mut self) -> Result<Option<OwnTable>, InspectError> {
-        let mut connection = Connection::open().map_err(FirewallError::Open)?;
-        let mut tables = tables(&mut connection).map_err(reading("tables"))?.into_iter();
+        let mut tables = tables(&mut self.connection).map_err(reading("tables"))?.into_iter();
         let Some(table) = tables.find(|table| table.family == "inet" && table.name == OWN_TABLES[0]) else {
             return Ok(None);
         };
@@ -95,8 +95,7 @@ impl Inspector {
 
     /// The table that outlives a flush, in nft's language, under the first of its two names; `None` if there is none.
     pub fn hold(&mut self) -> Result<Option<String>, InspectError> {
-        let mut connection = Connection::open().map_err(FirewallError::Open)?;
-        let Some(name) = HOLD_NAMES.into_iter().find(|name| has_table(&mut connection, name)) else {
+        let Some(name) = HOLD_NAMES.into_iter().find(|name| has_table(&mut self.connection, name)) else {
             return Ok(None);
         };
         let text = self.list(&format!("table inet {name}"), ListStyle::Text)?;
@@ -121,7 +120,7 @@ impl Inspector {
     }
 
     fn list(&mut self, what: &str, style: ListStyle) -> Result<String, InspectError> {
-        let listed = self.0.list(&format!("list {what}"), style);
+        let listed = self.nft.list(&format!("list {what}"), style);
         listed.map_err(|error| InspectError::List { what: what.to_owned(), error })
     }
 }
