@@ -1,6 +1,7 @@
 //! `ftpalg check`: reads the configuration, the kernel and the live ruleset, and says what is right and what is not, each
 //! with its mend. It changes nothing and opens no queue; docs/check.md explains every finding.
 
+mod again;
 mod configuration;
 mod daemon;
 mod finding;
@@ -96,9 +97,16 @@ fn all(config: &Config, file: &str) -> Vec<Finding> {
             (_, Some(trial)) => findings.extend(table::look(&mut inspector, trial)?),
             (_, None) => findings.push(unseen("whether the daemon's table is whole", "sudo ftpalg check")),
         }
-        let ruleset = read(&mut inspector)?;
-        let firewall = Firewall { config, file, ruleset: &ruleset, daemon_runs: reader != Reader::Nobody };
-        findings.extend(firewall.look());
+        let daemon_runs = reader != Reader::Nobody;
+        let has_rules = |(_, found): &(Ruleset, Vec<Finding>)| {
+            found.iter().all(|finding| finding.id != Id::AcceptRuleMissing)
+        };
+        let (ruleset, found) = again::until(has_rules, || {
+            let ruleset = read(&mut inspector)?;
+            let found = Firewall { config, file, ruleset: &ruleset, daemon_runs }.look();
+            Ok::<_, InspectError>((ruleset, found))
+        })?;
+        findings.extend(found);
         findings.extend(firewall::legacy());
         findings.extend(helper::look(config, &ruleset));
         findings.extend(flowtable::look(config, &ruleset, &mut inspector)?);

@@ -1,18 +1,13 @@
 //! The daemon's own tables: there, whole, and as this configuration asks for.
 
 use std::collections::BTreeMap;
-use std::thread::sleep;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use super::again;
 use super::finding::{Finding, Id, Mend};
 use super::ruleset::{elements, objects, string};
 use crate::netfilter::{InspectError, Inspector, Trial};
-
-/// The daemon puts back within some 30 ms what somebody has changed; what is still not right after this long stays so.
-const MEANWHILE: Duration = Duration::from_millis(300);
-const LOOKS: usize = 3;
 
 /// How many of the objects that differ are named.
 const MOST_NAMED: usize = 3;
@@ -28,15 +23,8 @@ struct Differences {
 
 /// The tables while the daemon runs.
 pub fn look(inspector: &mut Inspector, trial: &Trial) -> Result<Vec<Finding>, InspectError> {
-    let mut found = look_once(inspector, trial)?;
-    for _ in 1..LOOKS {
-        if found.iter().all(|finding| finding.id == Id::Table) {
-            break;
-        }
-        sleep(MEANWHILE);
-        found = look_once(inspector, trial)?;
-    }
-    Ok(found)
+    let is_right = |found: &Vec<Finding>| found.iter().all(|finding| finding.id == Id::Table);
+    again::until(is_right, || look_once(inspector, trial))
 }
 
 fn look_once(inspector: &mut Inspector, trial: &Trial) -> Result<Vec<Finding>, InspectError> {
