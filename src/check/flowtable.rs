@@ -5,20 +5,16 @@ use super::packet::{Kind, Truth};
 use super::ruleset::{Rule, Ruleset};
 use super::walk::Walk;
 use crate::config::Config;
-use crate::netfilter::{InspectError, Inspector};
+use crate::netfilter::{Listing, ListingError};
 
 /// Whether a rule puts control connections into one.
-pub fn look(
-    config: &Config,
-    ruleset: &Ruleset,
-    inspector: &mut Inspector,
-) -> Result<Vec<Finding>, InspectError> {
+pub fn look(config: &Config, ruleset: &Ruleset, listing: &mut Listing) -> Result<Vec<Finding>, ListingError> {
     let mut found = Vec::new();
     for rule in taking(config, ruleset) {
         let what = format!(
             "{rule} puts control connections into a flowtable: once they are established their packets pass ftpalg by"
         );
-        let mend = match inspector.rule(&rule.chain, rule.handle)? {
+        let mend = match listing.rule(&rule.chain, rule.handle)? {
             Some(text) => Mend::Command(replacement(config, rule, &text)),
             None => Mend::advice("the rule is gone already; check again"),
         };

@@ -4,7 +4,7 @@
 use super::finding::{Finding, Id, Mend};
 use crate::config::Config;
 use crate::netfilter::kernel::Missing;
-use crate::netfilter::{FirewallError, InspectError, Trial, kernel};
+use crate::netfilter::{FirewallError, ListingError, Trial, kernel};
 
 /// Whether nftables and the queues may be used at all.
 pub fn rights() -> (bool, Finding) {
@@ -70,9 +70,9 @@ fn missing(one: &Missing) -> Option<Finding> {
     Some(Finding::wrong(id, one.to_string(), Mend::command(format!("modprobe {module}"))))
 }
 
-fn failed(error: &InspectError) -> Finding {
+fn failed(error: &ListingError) -> Finding {
     let what = error.to_string();
-    let InspectError::Firewall(firewall) = error else {
+    let ListingError::Firewall(firewall) = error else {
         let what = format!("whether the kernel takes ftpalg's table, and what it comes to there: {what}");
         return Finding::unseen(Id::NotLookedAt, what, Mend::command("sudo ftpalg check"));
     };

@@ -24,7 +24,7 @@ use std::path::Path;
 
 use crate::cli::exit;
 use crate::config::Config;
-use crate::netfilter::{InspectError, Inspector};
+use crate::netfilter::{Listing, ListingError};
 use daemon::Reader;
 use finding::{Finding, Id, Mark, Mend};
 use firewall::Firewall;
@@ -91,10 +91,10 @@ fn all(config: &Config, file: &str) -> Vec<Finding> {
     let (trial, mut findings) = kernel::look(config);
     let (reader, found) = daemon::look(config, file);
     findings.extend(found);
-    let ruled = Inspector::open().and_then(|mut inspector| {
+    let ruled = Listing::open().and_then(|mut listing| {
         match (&reader, &trial) {
-            (Reader::Nobody, _) => findings.extend(table::left(&mut inspector)?),
-            (_, Some(trial)) => findings.extend(table::look(&mut inspector, trial)?),
+            (Reader::Nobody, _) => findings.extend(table::left(&mut listing)?),
+            (_, Some(trial)) => findings.extend(table::look(&mut listing, trial)?),
             (_, None) => findings.push(unseen("whether the daemon's table is whole", "sudo ftpalg check")),
         }
         let daemon_runs = reader != Reader::Nobody;
@@ -102,14 +102,14 @@ fn all(config: &Config, file: &str) -> Vec<Finding> {
             found.iter().all(|finding| finding.id != Id::AcceptRuleMissing)
         };
         let (ruleset, found) = again::until(has_rules, || {
-            let ruleset = read(&mut inspector)?;
+            let ruleset = read(&mut listing)?;
             let found = Firewall { config, file, ruleset: &ruleset, daemon_runs }.look();
-            Ok::<_, InspectError>((ruleset, found))
+            Ok::<_, ListingError>((ruleset, found))
         })?;
         findings.extend(found);
         findings.extend(firewall::legacy());
         findings.extend(helper::look(config, &ruleset));
-        findings.extend(flowtable::look(config, &ruleset, &mut inspector)?);
+        findings.extend(flowtable::look(config, &ruleset, &mut listing)?);
         findings.extend(routing::forwarding(config, &ruleset));
         findings.extend(mark::look(config, file, &ruleset));
         Ok(())
@@ -133,9 +133,9 @@ fn for_everybody(config: &Config) -> Vec<Finding> {
 }
 
 /// The ruleset, with those sets that its rules look into. Others may be large.
-fn read(inspector: &mut Inspector) -> Result<Ruleset, InspectError> {
-    let listings = inspector.ruleset()?;
-    let unreadable = |error: serde_json::Error| InspectError::List {
+fn read(listing: &mut Listing) -> Result<Ruleset, ListingError> {
+    let listings = listing.ruleset()?;
+    let unreadable = |error: serde_json::Error| ListingError::List {
         what: "ruleset".to_owned(),
         error: error.to_string(),
     };
@@ -143,7 +143,7 @@ fn read(inspector: &mut Inspector) -> Result<Ruleset, InspectError> {
     for place in ruleset.sets_referred_to() {
         let (family, table, name) = &place;
         // A set that has gone meanwhile stays unknown.
-        if let Ok(text) = inspector.set(family, table, name) {
+        if let Ok(text) = listing.set(family, table, name) {
             ruleset.sets.insert(place, ruleset::elements(&text));
         }
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::again;
 use super::finding::{Finding, Id, Mend};
 use super::ruleset::{elements, objects, string};
-use crate::netfilter::{InspectError, Inspector, Trial};
+use crate::netfilter::{Listing, ListingError, Trial};
 
 /// How many of the objects that differ are named.
 const MOST_NAMED: usize = 3;
@@ -22,14 +22,14 @@ struct Differences {
 }
 
 /// The tables while the daemon runs.
-pub fn look(inspector: &mut Inspector, trial: &Trial) -> Result<Vec<Finding>, InspectError> {
+pub fn look(listing: &mut Listing, trial: &Trial) -> Result<Vec<Finding>, ListingError> {
     let is_right = |found: &Vec<Finding>| found.iter().all(|finding| finding.id == Id::Table);
-    again::until(is_right, || look_once(inspector, trial))
+    again::until(is_right, || look_once(listing, trial))
 }
 
-fn look_once(inspector: &mut Inspector, trial: &Trial) -> Result<Vec<Finding>, InspectError> {
+fn look_once(listing: &mut Listing, trial: &Trial) -> Result<Vec<Finding>, ListingError> {
     let reload = || Mend::command("systemctl reload ftpalg");
-    let Some(table) = inspector.own_table()? else {
+    let Some(table) = listing.own_table()? else {
         let what = "table inet ftpalg is not there: no control connection is read";
         return Ok(vec![Finding::wrong(Id::TableMissing, what, reload())]);
     };
@@ -38,12 +38,12 @@ fn look_once(inspector: &mut Inspector, trial: &Trial) -> Result<Vec<Finding>, I
         return Ok(vec![Finding::wrong(Id::TableChanged, what, Mend::command("nft add table inet ftpalg"))]);
     }
     let mut differences = compare(&trial.table, &table.listing);
-    let ports = inspector.set("inet", "ftpalg", "control_ports");
+    let ports = listing.set("inet", "ftpalg", "control_ports");
     if ports.map_or(true, |ports| elements(&ports) != elements(&trial.control_ports)) {
         differences.wanted.push("the elements of set control_ports".to_owned());
     }
     if let Some(wanted) = &trial.hold {
-        match inspector.hold()? {
+        match listing.hold()? {
             Some(hold) if hold == *wanted => {}
             Some(_) => differences.wanted.push("table inet ftpalg_hold".to_owned()),
             None => {
@@ -85,9 +85,9 @@ fn tell(Differences { mut wanted, foreign }: Differences) -> Vec<Finding> {
 }
 
 /// What a daemon that is not there has left, if anything.
-pub fn left(inspector: &mut Inspector) -> Result<Option<Finding>, InspectError> {
+pub fn left(listing: &mut Listing) -> Result<Option<Finding>, ListingError> {
     let start = || Mend::command("systemctl start ftpalg");
-    if let Some(table) = inspector.own_table()? {
+    if let Some(table) = listing.own_table()? {
         let is_whole = contents(&table.listing).keys().any(|name| name == "chain divert");
         return Ok(Some(if is_whole {
             let what = "table inet ftpalg is left from a daemon that was killed: shifted connections wait, others \
@@ -99,7 +99,7 @@ pub fn left(inspector: &mut Inspector) -> Result<Option<Finding>, InspectError> 
             Finding::warning(Id::GuardWaiting, what, start())
         }));
     }
-    if inspector.hold()?.is_none() {
+    if listing.hold()?.is_none() {
         return Ok(None);
     }
     let what = "table inet ftpalg_hold is kept from a daemon that is not there any more: it holds up connections whose \

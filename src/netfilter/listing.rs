@@ -25,7 +25,7 @@ const FRA_FWMASK: u16 = 16;
 
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum InspectError {
+pub enum ListingError {
     #[error(transparent)]
     Firewall(#[from] FirewallError),
     #[error("libnftables does not list {what}: {error}")]
@@ -37,21 +37,21 @@ pub enum InspectError {
 }
 
 /// Reads the ruleset.
-pub struct Inspector {
+pub struct Listing {
     nft: Nft,
     connection: Connection,
 }
 
-impl Inspector {
+impl Listing {
     /// Opens the sockets. Closing them stalls others' transactions for 12 to 24 ms if deletions wait to be carried out.
-    pub fn open() -> Result<Self, InspectError> {
+    pub fn open() -> Result<Self, ListingError> {
         let connection = firewall::connect()?;
         Ok(Self { nft: Nft::new().map_err(FirewallError::Open)?, connection })
     }
 
     /// The tables that routed packets may meet, without ftpalg's own and those that are switched off, in one listing or
     /// several (libnftables-json(5)). Named sets look empty.
-    pub fn ruleset(&mut self) -> Result<Vec<String>, InspectError> {
+    pub fn ruleset(&mut self) -> Result<Vec<String>, ListingError> {
         let mut listings = Vec::new();
         for table in tables(&mut self.connection).map_err(reading("tables"))? {
             let is_own = table.family == "inet" && OWN_TABLES.contains(&table.name.as_str());
@@ -81,7 +81,7 @@ impl Inspector {
     }
 
     /// A table of ftpalg's, without what its sets hold; `None` if there is none.
-    pub fn own_table(&mut self) -> Result<Option<OwnTable>, InspectError> {
+    pub fn own_table(&mut self) -> Result<Option<OwnTable>, ListingError> {
         let mut tables = tables(&mut self.connection).map_err(reading("tables"))?.into_iter();
         let Some(table) = tables.find(|table| table.family == "inet" && table.name == OWN_TABLES[0]) else {
             return Ok(None);
@@ -94,7 +94,7 @@ impl Inspector {
     }
 
     /// The table that outlives a flush, in nft's language, under the first of its two names; `None` if there is none.
-    pub fn hold(&mut self) -> Result<Option<String>, InspectError> {
+    pub fn hold(&mut self) -> Result<Option<String>, ListingError> {
         let Some(name) = HOLD_NAMES.into_iter().find(|name| has_table(&mut self.connection, name)) else {
             return Ok(None);
         };
@@ -108,20 +108,20 @@ impl Inspector {
     }
 
     /// A set with its elements.
-    pub fn set(&mut self, family: &str, table: &str, name: &str) -> Result<String, InspectError> {
+    pub fn set(&mut self, family: &str, table: &str, name: &str) -> Result<String, ListingError> {
         self.list(&format!("set {family} {table} {name}"), ListStyle::Json)
     }
 
     /// A rule in nft's language.
-    pub fn rule(&mut self, chain: &ChainName, handle: u64) -> Result<Option<String>, InspectError> {
+    pub fn rule(&mut self, chain: &ChainName, handle: u64) -> Result<Option<String>, ListingError> {
         let text = self.list(&format!("chain {chain}"), ListStyle::TextWithHandles)?;
         let ending = format!(" # handle {handle}");
         Ok(text.lines().find_map(|line| line.strip_suffix(&ending)).map(|rule| rule.trim().to_owned()))
     }
 
-    fn list(&mut self, what: &str, style: ListStyle) -> Result<String, InspectError> {
+    fn list(&mut self, what: &str, style: ListStyle) -> Result<String, ListingError> {
         let listed = self.nft.list(&format!("list {what}"), style);
-        listed.map_err(|error| InspectError::List { what: what.to_owned(), error })
+        listed.map_err(|error| ListingError::List { what: what.to_owned(), error })
     }
 }
 
@@ -152,7 +152,7 @@ fn tables(connection: &mut Connection) -> io::Result<Vec<Table>> {
     })
 }
 
-fn is_there(connection: &mut Connection, table: &Table) -> Result<bool, InspectError> {
+fn is_there(connection: &mut Connection, table: &Table) -> Result<bool, ListingError> {
     let all = tables(connection).map_err(reading("tables"))?;
     Ok(all.iter().any(|other| (other.family, &other.name) == (table.family, &table.name)))
 }
@@ -162,36 +162,36 @@ fn is_there(connection: &mut Connection, table: &Table) -> Result<bool, InspectE
 pub struct Trial {
     /// Whether the kernel has nftables' own expression for a queue, and not xtables' NFQUEUE alone.
     pub queues_natively: bool,
-    /// Its table, as [`Inspector::own_table`] gives it.
+    /// Its table, as [`Listing::own_table`] gives it.
     pub table: String,
-    /// What [`Inspector::set`] says of its set `control_ports`.
+    /// What [`Listing::set`] says of its set `control_ports`.
     pub control_ports: String,
-    /// The table that outlives a flush, as [`Inspector::hold`] gives it; `None` where kernel or libnftables know none that has an owner.
+    /// The table that outlives a flush, as [`Listing::hold`] gives it; `None` where kernel or libnftables know none that has an owner.
     pub hold: Option<String>,
 }
 
 impl Trial {
     /// Loads everything as a daemon with this configuration would, into a network namespace that ends with this call.
-    pub fn run(config: &Config) -> Result<Trial, InspectError> {
+    pub fn run(config: &Config) -> Result<Trial, ListingError> {
         // There are no chains of the administrator's in there.
         let config = Config { accept_in: Vec::new(), ..config.clone() };
         let trial = thread::Builder::new().spawn(move || {
-            sys::leave_network().map_err(InspectError::Namespace)?;
+            sys::leave_network().map_err(ListingError::Namespace)?;
             Self::load(&config)
         });
-        trial.map_err(InspectError::Namespace)?.join().unwrap_or(Err(InspectError::BrokenOff))
+        trial.map_err(ListingError::Namespace)?.join().unwrap_or(Err(ListingError::BrokenOff))
     }
 
-    fn load(config: &Config) -> Result<Trial, InspectError> {
+    fn load(config: &Config) -> Result<Trial, ListingError> {
         let mut firewall = Firewall::open(config)?;
         firewall.install(Live::default())?;
         firewall.divert()?;
-        let mut inspector = Inspector::open()?;
+        let mut listing = Listing::open()?;
         Ok(Trial {
             queues_natively: firewall.queues_natively().unwrap_or(false),
-            table: inspector.own_table()?.ok_or(FirewallError::Vanished)?.listing,
-            control_ports: inspector.set("inet", "ftpalg", "control_ports")?,
-            hold: inspector.hold()?,
+            table: listing.own_table()?.ok_or(FirewallError::Vanished)?.listing,
+            control_ports: listing.set("inet", "ftpalg", "control_ports")?,
+            hold: listing.hold()?,
         })
     }
 }
