@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 /// Exit codes. clap itself exits with 2 where the command line cannot be understood.
 pub mod exit {
@@ -41,6 +42,11 @@ pub enum Command {
     /// whose text it has changed wait until it is back. SIGHUP makes it read its configuration anew. It needs
     /// CAP_NET_ADMIN.
     Run(WithConfig),
+    /// Show sessions, pinholes, refusals and counters of the running daemon
+    ///
+    /// Asks on the daemon's control socket, which root and the daemon's group can open. Exits with 0 when the daemon
+    /// answers, with 77 where the user may not ask, and with 1 otherwise.
+    Status(StatusOptions),
     /// Tell what keeps FTP from working through this host, and the command that mends it
     ///
     /// Looks at the configuration, the kernel, the live firewall and the daemon. It changes nothing. Exit codes: 0 all is
@@ -57,6 +63,12 @@ pub enum Command {
     /// active mode, and prints what each side said. It needs root, touches nothing of this host's own network
     /// and leaves nothing behind.
     Demo,
+    /// Print a script with which a shell completes ftpalg's commands and options
+    #[command(hide = true)]
+    Completions {
+        /// The shell: bash, zsh or fish
+        shell: Shell,
+    },
 }
 
 /// Options of the commands that read the configuration.
@@ -65,6 +77,22 @@ pub struct WithConfig {
     /// The configuration file [default: /etc/ftpalg/ftpalg.toml, and built-in defaults where it is missing]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct StatusOptions {
+    #[command(flatten)]
+    pub config: WithConfig,
+    /// The control socket [default: the configuration's `control-socket`]
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    pub socket: Option<PathBuf>,
+    /// Print everything as one JSON document (docs/status.md)
+    #[arg(long)]
+    pub json: bool,
+    /// Show it on the whole terminal, anew every second, until `q` is pressed
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
 }
 
 /// Options of `check`.
@@ -103,6 +131,18 @@ mod tests {
         );
         let cli = Cli::try_parse_from(["ftpalg", "rules"]).unwrap();
         assert!(matches!(cli.command, Command::Rules(WithConfig { config: None })));
+        let status = |arguments: &[&str]| {
+            let arguments = ["ftpalg", "status"].iter().chain(arguments);
+            match Cli::try_parse_from(arguments).map(|cli| cli.command) {
+                Ok(Command::Status(options)) => Ok((options.json, options.watch, options.socket)),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.kind()),
+            }
+        };
+        assert_eq!(status(&[]), Ok((false, false, None)));
+        assert_eq!(status(&["--json", "--socket", "/s"]), Ok((true, false, Some("/s".into()))));
+        assert_eq!(status(&["--json", "--watch"]), Err(ErrorKind::ArgumentConflict));
+        assert_eq!(status(&["--config", "a", "--socket", "b"]), Err(ErrorKind::ArgumentConflict));
         let cli = Cli::try_parse_from(["ftpalg", "check", "--json"]).unwrap();
         assert!(matches!(
             cli.command,

@@ -1,6 +1,7 @@
 //! A router whose state `ftpalg check` looks at, and its administrator, who does what it says.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -98,7 +99,11 @@ impl Router {
         let memory = ["/dev/shm", "/run"].iter().map(Path::new).find(|path| path.is_dir());
         let state = memory.context("no tmpfs")?.join(format!("{name}.state"));
         let config = lab.dir().join("ftpalg.toml");
-        fs::write(&config, format!("{settings}\nstate-dir = {state:?}\n"))?;
+        let socket = lab.dir().join("control");
+        // Whoever the daemon runs as, it can make its socket there.
+        fs::set_permissions(lab.dir(), fs::Permissions::from_mode(0o777))?;
+        let files = format!("state-dir = {state:?}\ncontrol-socket = {socket:?}");
+        fs::write(&config, format!("{settings}\n{files}\n"))?;
         Ok(Router { host, config, daemon: None, lab, state })
     }
 
