@@ -121,9 +121,10 @@ impl Page {
         match info.trim() {
             "console" => self.commands(lines, false, None),
             "console fails" => self.commands(lines, true, None),
-            other => match other.strip_prefix("console needs=") {
-                Some(needs) => self.commands(lines, false, Some(needs)),
-                None => bail!("a block that nothing runs: ```{other}"),
+            other => match other.split_once(" needs=") {
+                Some(("console", needs)) => self.commands(lines, false, Some(needs)),
+                Some(("console fails", needs)) => self.commands(lines, true, Some(needs)),
+                _ => bail!("a block that nothing runs: ```{other}"),
             },
         }
     }
