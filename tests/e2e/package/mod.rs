@@ -6,6 +6,7 @@ mod system;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -54,6 +55,21 @@ fn configure() -> Result<()> {
     Ok(())
 }
 
+/// The commands that an administrator asks find the daemon, and nothing that keeps it from its work.
+fn finds_nothing_wrong() -> Result<()> {
+    run(PROGRAM, &["status"])?;
+    let check = Command::new(PROGRAM).arg("check").output()?;
+    // 3: there are warnings.
+    let code = check.status.code();
+    ensure!(
+        matches!(code, Some(0 | 3)),
+        "check: {}\n{}",
+        check.status,
+        String::from_utf8_lossy(&check.stdout)
+    );
+    Ok(())
+}
+
 /// curl, each way, in every mode.
 fn files_pass(router: &Router) -> Result<()> {
     for mode in Mode::ALL {
@@ -83,6 +99,7 @@ fn it_is_installed_and_upgraded_under_a_session() -> Result<()> {
         ensure!(status.contains(words), "no \"{words}\" in:\n{status}");
     }
     files_pass(&router)?;
+    finds_nothing_wrong()?;
 
     let mut busy = router.shifted()?;
     let mut idle = router.shifted()?;
