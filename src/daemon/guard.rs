@@ -11,7 +11,7 @@ use rustix::process::{Pid, test_kill_process};
 use tracing::{debug, error, info, warn};
 
 use super::shared::{Shared, lock};
-use crate::netfilter::{Firewall, Foreign, Live, MissingChain, Watch};
+use crate::netfilter::{Firewall, FirewallError, Foreign, Live, MissingChain, Watch};
 
 /// How long to wait before the next try where the ruleset can't be put back, or does not stay.
 const RETRY: Duration = Duration::from_millis(200);
@@ -19,6 +19,13 @@ const RETRY: Duration = Duration::from_millis(200);
 /// How many times in a [`SPELL`] the ruleset is put back at once. A firewall reload needs one or two.
 const AT_ONCE: u32 = 20;
 const SPELL: Duration = Duration::from_secs(2);
+
+/// How many tries may fail in a row before that is told: a reload in several transactions takes away what has just been
+/// put back.
+const TRIES: u32 = 5;
+
+/// How often it is told.
+const TELL: Duration = Duration::from_secs(10);
 
 /// Another ftpalg was here before this one, and puts its own table back whenever this one has put in its own.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +41,14 @@ pub struct Guard {
     watch: Watch,
     spell: Instant,
     repairs: u32,
+    /// When it was last told that the ruleset can't be put back, if that is so.
+    told: Option<Instant>,
 }
 
 impl Guard {
     /// Begins when it [runs](Guard::run).
     pub fn new(shared: Arc<Shared>, watch: Watch) -> Self {
-        Self { shared, watch, spell: Instant::now(), repairs: 0 }
+        Self { shared, watch, spell: Instant::now(), repairs: 0, told: None }
     }
 
     /// Runs for as long as the daemon.
@@ -64,6 +73,7 @@ impl Guard {
         // A set that somebody flushed leaves no other trace.
         let is_flushed = |firewall: &mut Firewall, live: Live<'_>| firewall.intact() && !firewall.holds(live);
         let mut was_flushed = self.shared.with_all_unless_ended(is_flushed).unwrap_or(false);
+        let mut failures = 0;
         while was_flushed || !lock(&self.shared.firewall).intact() {
             if let Some(outranked) = older_self(foreign) {
                 return Err(outranked);
@@ -72,7 +82,9 @@ impl Guard {
             match self.shared.with_all_unless_ended(Firewall::repair) {
                 None => return Ok(()),
                 Some(Ok(missing)) => {
-                    was_flushed = false;
+                    (was_flushed, failures) = (false, 0);
+                    self.told = None;
+                    self.shared.vitals.repairs.add();
                     for engine in self.shared.all_engines() {
                         if may_have_missed {
                             lock(engine).was_unattended();
@@ -81,7 +93,8 @@ impl Guard {
                         }
                     }
                     let who = match foreign {
-                        Foreign::By(program, pid) => format!("{program} (process {pid})"),
+                        // A program names itself as it likes.
+                        Foreign::By(program, pid) => format!("{} (process {pid})", program.escape_debug()),
                         Foreign::Many => "many at once".to_owned(),
                     };
                     info!("ftpalg's part of the ruleset is back, which was changed by {who}");
@@ -90,17 +103,25 @@ impl Guard {
                         thread::sleep(RETRY);
                     }
                 }
-                // A reload in several transactions takes away what has just been put back.
                 Some(Err(error)) => {
                     debug!("the ruleset changed while it was put back: {error}");
-                    if self.is_hasty() {
-                        error!("ftpalg's part of the ruleset can't be put back: {error}");
+                    failures += 1;
+                    if failures >= TRIES {
+                        self.complain(&error);
                         thread::sleep(RETRY);
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Tells that the ruleset can't be put back, unless that was just told.
+    fn complain(&mut self, error: &FirewallError) {
+        if self.told.is_none_or(|told| told.elapsed() > TELL) {
+            error!("ftpalg's part of the ruleset can't be put back: {error}");
+            self.told = Some(Instant::now());
+        }
     }
 
     /// Whether somebody takes away again and again what is put back.

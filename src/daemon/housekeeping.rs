@@ -5,13 +5,14 @@ use std::thread;
 use std::time::Duration;
 
 use ftpalg::engine::pinhole::Change;
-use tracing::{debug, error, warn};
+use tracing::{Level, debug, error, info};
 
+use super::about::About;
 use super::alarms::Alarms;
 use super::clock;
 use super::liveness::Liveness;
 use super::shared::{Shared, SharedEngine, lock, take_note_of_used};
-use crate::netfilter::give_memory_back;
+use crate::netfilter::{ConnTrack, Fate, give_memory_back};
 
 /// How often. Much less than any time-out of the engine's.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -24,7 +25,7 @@ const AT_ONCE: usize = 128;
 const SPARE: usize = 1024;
 
 /// Runs for as long as the daemon.
-pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness) -> ! {
+pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness, mut conntrack: ConnTrack) -> ! {
     let mut most: usize = 0;
     loop {
         thread::sleep(INTERVAL);
@@ -32,6 +33,7 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness) -> 
         for engine in shared.all_engines() {
             expire(shared, engine, now);
             remember_used(shared, engine, now);
+            notice_ends(engine, &mut conntrack, now);
         }
         let number = shared.all_engines().map(|engine| lock(engine).sessions().count()).sum();
         most = most.max(number);
@@ -61,7 +63,9 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
     if changes.is_empty() {
         return;
     }
+    shared.vitals.transactions.add();
     if let Err(error) = lock(&shared.firewall).commit(&changes) {
+        shared.vitals.transactions_failed.add();
         debug!("expired elements stay in nftables until their time-out, live ones are not set anew: {error}");
     }
     let ended = changes.iter().filter_map(|change| match change {
@@ -72,7 +76,11 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
     let mut store = lock(&shared.store);
     for tuple in &ended {
         if let Err(error) = store.remove(tuple) {
-            warn!("the state of an ended session stays: {error}");
+            About::connection(tuple).line(
+                Level::WARN,
+                Some("state-directory"),
+                format_args!("the state of an ended session stays: {error}"),
+            );
         }
     }
     drop((store, engine));
@@ -96,8 +104,20 @@ fn remember_used(shared: &Shared, engine: &SharedEngine, now: Duration) {
         for tuple in sessions {
             let saved = engine.save(&tuple).map_or(Ok(()), |session| store.save(tuple, &session));
             if let Err(error) = saved {
-                warn!("a restart may open a used data port again, because {tuple} can't be saved: {error}");
+                let text = format_args!("a restart may open a used data port again: {error}");
+                About::connection(&tuple).line(Level::WARN, Some("state-directory"), text);
             }
+        }
+    }
+}
+
+/// Asks conntrack whether connections are over of which nothing comes any more. No lock is held meanwhile: what speaks again
+/// is not over for the engine.
+fn notice_ends(engine: &SharedEngine, conntrack: &mut ConnTrack, now: Duration) {
+    let silent = lock(engine).silent(now);
+    for tuple in silent.iter().filter(|tuple| conntrack.fate(tuple) == Fate::Ended) {
+        if let Some(id) = lock(engine).has_ended(tuple, now) {
+            info!(session = id, "ended, as conntrack says");
         }
     }
 }

@@ -9,11 +9,13 @@ use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::PinholeKey;
 use ftpalg::engine::session::Session;
 use ftpalg::engine::{Engine, MAX_SESSIONS};
-use tracing::{info, warn};
+use tracing::{Level, info, warn};
 
+use super::about::About;
 use super::clock;
 use super::recent::Recent;
 use super::store::{Saved, Store, StoreError};
+use super::vitals::Vitals;
 use crate::netfilter::{ConnTrack, Fate, Firewall, Live};
 
 /// An engine. Housekeeping and a repair of the ruleset reach in between packets.
@@ -38,6 +40,8 @@ pub struct Shared {
     pub store: Mutex<Store>,
     /// What happened of late. Nothing else is locked while this is.
     pub recent: Mutex<Recent>,
+    /// What is counted beside the engines.
+    pub vitals: Vitals,
     /// The bits of the mark that a translated packet leaves with, so that it is known as one; 0 where nobody asks.
     translated_mark: AtomicU32,
     /// Set under the firewall's lock: everything has been taken out, and nothing is put back any more.
@@ -53,6 +57,7 @@ impl Shared {
             firewall: Mutex::new(firewall),
             store: Mutex::new(store),
             recent: Mutex::default(),
+            vitals: Vitals::default(),
             translated_mark: AtomicU32::new(0),
             has_ended: AtomicBool::new(false),
         }
@@ -103,9 +108,11 @@ impl Shared {
         let lost = held_back.into_iter().filter(|tuple| engine.session(tuple).is_none());
         let lost: Vec<_> = lost.filter(|tuple| conntrack.fate(tuple) == Fate::Live).collect();
         for tuple in &lost {
-            warn!(
-                "{tuple} is cut off: its text was changed, and its state is {}",
-                if damaged > 0 { "damaged, of another version or missing" } else { "missing" }
+            let state = if damaged > 0 { "damaged, of another version or missing" } else { "missing" };
+            About::connection(tuple).line(
+                Level::WARN,
+                Some("state-lost"),
+                format_args!("{tuple} is cut off: its text was changed, and its state is {state}"),
             );
             engine.doom(clock::now(), *tuple);
         }
@@ -158,7 +165,11 @@ impl Shared {
             if let Some(session) = parking.save(&tuple) {
                 parking.forget(&tuple);
                 if let Err(error) = engine.restore(&session, |_| true) {
-                    warn!("the session {tuple} is lost: {error}");
+                    About::connection(&tuple).line(
+                        Level::WARN,
+                        Some("state-lost"),
+                        format_args!("the session {tuple} is lost: {error}"),
+                    );
                     engine.doom(clock::now(), tuple);
                 }
             }
@@ -185,7 +196,7 @@ impl Shared {
         }
         let (mut sessions, mut watched) = (Vec::new(), Vec::new());
         let (mut shifted, mut unfinished) = (Vec::new(), Vec::new());
-        let (mut pinholes, mut expected) = (Vec::new(), Vec::new());
+        let (mut pinholes, mut expected, mut spent) = (Vec::new(), Vec::new(), Vec::new());
         for engine in &engines {
             for session in engine.sessions().filter(|session| session.is_taken()) {
                 sessions.push(session.tuple);
@@ -202,6 +213,7 @@ impl Shared {
             unfinished.extend(engine.doomed());
             pinholes.extend(engine.open_pinholes(now));
             expected.extend(engine.expected_pinholes(now));
+            spent.extend(engine.spent_pinholes());
         }
         // One element too many, and the sets take none of them.
         sessions.truncate(MAX_SESSIONS);
@@ -210,6 +222,7 @@ impl Shared {
         watched.truncate(MAX_SESSIONS - shifted.len());
         pinholes.truncate(MAX_SESSIONS);
         expected.truncate(MAX_SESSIONS);
+        spent.truncate(MAX_SESSIONS);
         let live = Live {
             sessions: &sessions,
             shifted: &shifted,
@@ -217,6 +230,7 @@ impl Shared {
             watched: &watched,
             pinholes: &pinholes,
             expected: &expected,
+            spent: &spent,
         };
         let done = act(&mut firewall, live);
         self.translated_mark.store(firewall.translated_mark().unwrap_or(0), Ordering::Relaxed);

@@ -1,24 +1,27 @@
 //! One queue and the sessions that it brings: from a packet to its verdict.
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::event::Event;
 use ftpalg::engine::packet::Packet;
 use ftpalg::engine::pinhole::Change;
 use ftpalg::engine::session::{Session, Tap};
 use ftpalg::engine::{Decision, Engine, Verdict};
 use nfq::{Message, Queue};
-use tracing::{debug, error, info, warn};
+use tracing::{Level, debug, warn};
 
-use super::allowance::Allowance;
+use super::about::{self, About};
+use super::allowance::Allowances;
 use super::clock;
 use super::liveness::Progress;
 use super::queues;
 use super::shared::{Shared, SharedEngine, lock};
+use super::vitals::SharedLatency;
 use crate::netfilter::{CommitError, ConnTrack};
 
 /// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. It is the
@@ -41,9 +44,10 @@ pub struct Worker {
     engine: SharedEngine,
     shared: Arc<Shared>,
     conntrack: ConnTrack,
-    allowance: Allowance,
+    allowances: Allowances,
     packet: Vec<u8>,
     progress: Progress,
+    latency: SharedLatency,
 }
 
 /// Why a queue can't be read.
@@ -90,9 +94,10 @@ impl Worker {
             engine,
             shared,
             conntrack,
-            allowance: Allowance::default(),
+            allowances: Allowances::default(),
             packet: Vec::new(),
             progress: Progress::default(),
+            latency: SharedLatency::default(),
         })
     }
 
@@ -101,12 +106,20 @@ impl Worker {
         Arc::clone(&self.progress)
     }
 
+    /// How long its verdicts take.
+    pub fn latency(&self) -> SharedLatency {
+        Arc::clone(&self.latency)
+    }
+
     /// Gives verdicts until the queue is gone.
     pub fn run(mut self) -> io::Error {
         loop {
             let result = self.queue.recv().and_then(|message| {
+                let start = Instant::now();
                 let message = self.judge(message);
-                self.queue.verdict(message)
+                let result = self.queue.verdict(message);
+                self.latency.observe(start.elapsed());
+                result
             });
             self.progress.fetch_add(1, Ordering::Relaxed);
             match result {
@@ -169,7 +182,8 @@ impl Worker {
         if let Verdict::LookUp(tuple) = decision.verdict {
             let view = self.conntrack.client_view(&tuple);
             if let Err(error) = &view {
-                self.allowance.line(|| warn!("conntrack does not answer for {tuple}: {error}"));
+                let text = format_args!("conntrack does not answer for {tuple}: {error}");
+                self.tell(About::connection(&tuple), Level::WARN, Some("conntrack"), text);
             }
             engine.learn(tuple, view.ok().flatten());
             decision = engine.handle(clock::now(), tap, &mut self.packet);
@@ -185,26 +199,32 @@ impl Worker {
         let committed = if decision.changes.is_empty() {
             Ok(())
         } else {
+            shared.vitals.transactions.add();
             lock(&shared.firewall).commit(&decision.changes)
         };
-        let Some((tuple, id)) = decision.session else {
+        let Some((tuple, _)) = decision.session else {
             if let Err(error) = committed {
+                shared.vitals.transactions_failed.add();
                 debug!("nothing is lost by it, but nftables says: {error}");
             }
             return decision.verdict;
         };
+        let about = engine.session(&tuple).map_or(About::connection(&tuple), About::session);
         let verdict = match committed {
             Ok(()) => {
-                self.conclude(shared, engine, tuple, id, decision);
+                self.conclude(shared, engine, decision, about);
                 decision.verdict
             }
             // The guard is about to put the table back: that is no refusal.
             Err(CommitError::TableGone) if !lock(&shared.firewall).intact() => {
-                debug!(session = id, "a packet waits until ftpalg's part of the ruleset is back");
+                let text = format_args!("a packet waits until ftpalg's part of the ruleset is back");
+                about.line(Level::DEBUG, None, text);
                 Verdict::Drop
             }
             Err(error) => {
-                self.allowance.line(|| warn!(session = id, "a packet waits because nftables says: {error}"));
+                shared.vitals.transactions_failed.add();
+                let text = format_args!("a packet waits because nftables says: {error}");
+                self.tell(about, Level::WARN, Some("nftables"), text);
                 engine.refused(tuple);
                 Verdict::Drop
             }
@@ -215,36 +235,29 @@ impl Worker {
             Some(session) => store.save(tuple, &session),
             None => store.remove(&tuple),
         };
-        match saved {
-            Ok(()) => verdict,
-            // Without its state a shifted session would not survive the daemon; a packet can wait.
-            Err(error) if needs_translation => {
-                self.allowance.line(|| {
-                    error!(session = id, "a packet waits because its session can't be saved: {error}");
-                });
-                Verdict::Drop
-            }
-            Err(error) => {
-                self.allowance.line(|| {
-                    warn!(
-                        session = id,
-                        "a restart would lose sight of this session, which can't be saved: {error}"
-                    );
-                });
-                verdict
-            }
+        let Err(error) = saved else { return verdict };
+        shared.vitals.unsaved.add();
+        // Without its state a shifted session would not survive the daemon; a packet can wait.
+        if needs_translation {
+            let text = format_args!("a packet waits because its session can't be saved: {error}");
+            self.tell(about, Level::ERROR, Some("state-directory"), text);
+            return Verdict::Drop;
+        }
+        let text = format_args!("a restart would lose sight of this session, which can't be saved: {error}");
+        self.tell(about, Level::WARN, Some("state-directory"), text);
+        verdict
+    }
+
+    /// Writes a line, unless there were too many of late.
+    fn tell(&mut self, about: About, level: Level, reason: Option<&str>, text: fmt::Arguments<'_>) {
+        if !self.allowances.line(level, || about.line(level, reason, text)) {
+            self.shared.vitals.lines_left_out.add();
         }
     }
 
     /// All that a packet asked for has been done: what that was is told.
-    fn conclude(
-        &mut self,
-        shared: &Shared,
-        engine: &mut Engine,
-        tuple: ControlTuple,
-        id: u64,
-        decision: &Decision,
-    ) {
+    fn conclude(&mut self, shared: &Shared, engine: &mut Engine, decision: &Decision, about: About) {
+        let Some((tuple, id)) = decision.session else { return };
         if decision.changes.contains(&Change::Forget(tuple)) {
             if let Some(session) = engine.session(&tuple).filter(|session| session.departed.is_some()) {
                 lock(&shared.recent).departs(clock::now(), session);
@@ -254,16 +267,16 @@ impl Worker {
         if events.iter().any(|event| matches!(event, Event::Refused { .. })) {
             lock(&shared.recent).note(clock::now(), tuple, id, &events, engine);
         }
-        self.report(id, &events);
+        self.report(about, &events);
     }
 
     /// A session's events, one line each.
-    fn report(&mut self, id: u64, events: &[Event]) {
+    fn report(&mut self, about: About, events: &[Event]) {
         for event in events {
-            match event {
-                Event::Refused { .. } => self.allowance.line(|| warn!(session = id, "{event}")),
-                Event::Edited(_) => debug!(session = id, "{event}"),
-                _ => self.allowance.line(|| info!(session = id, "{event}")),
+            match about::level(event) {
+                // Who asks for these wants all of them.
+                level if level > Level::INFO => about.line(level, None, format_args!("{event}")),
+                level => self.tell(about, level, event.reason(), format_args!("{event}")),
             }
         }
     }

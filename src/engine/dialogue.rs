@@ -420,6 +420,11 @@ impl Dialogue {
         Some((open.pinhole, open.until()))
     }
 
+    /// The key of the pinhole that is open and was used, as far as is known.
+    pub fn spent(&self) -> Option<PinholeKey> {
+        self.open.filter(|open| open.is_used).map(|open| open.pinhole.key)
+    }
+
     /// Whether the server has greeted with 220.
     pub fn is_greeted(&self) -> bool {
         self.is_greeted

@@ -20,12 +20,14 @@ pub mod options;
 pub mod outcome;
 pub mod packet;
 pub mod pinhole;
+pub mod playback;
 pub mod policy;
 pub mod ports;
 pub mod position;
 pub mod profile;
 pub mod segment;
 pub mod session;
+mod silent;
 pub mod stream;
 pub mod waiting;
 
@@ -337,7 +339,7 @@ impl Engine {
         let count = self.per_client.entry(found.client).or_default();
         if *count >= MAX_SESSIONS_PER_CLIENT {
             self.counters.overflow += 1;
-            return session.leave(Departure::TooManyOfClient);
+            return session.leave(Departure::TooManySessions);
         }
         if session.view.replace(found).is_none() {
             *count += 1;
@@ -532,6 +534,12 @@ impl Engine {
             (is_own && until > now).then(|| Pinhole { timeout: until - now, ..pinhole })
         });
         open.collect()
+    }
+
+    /// The pinholes that were used by a connection which may have got no answer yet, as far as is known: to let its
+    /// repeated SYN through after a flush.
+    pub fn spent_pinholes(&self) -> impl Iterator<Item = PinholeKey> {
+        self.sessions.values().filter_map(|session| session.dialogue.spent())
     }
 
     /// The kernel says that a connection has come through this pinhole: it is not put back. Returns the session, to be

@@ -1,5 +1,6 @@
 //! One control connection: its two streams and its dialogue, and what becomes of each of its packets.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -121,7 +122,7 @@ pub struct Session {
     pub(super) last_packet: Duration,
     /// When the kernel's elements of the connection were last set (time since boot).
     held_since: Duration,
-    is_over: bool,
+    pub(super) is_over: bool,
 }
 
 impl Session {
@@ -183,6 +184,11 @@ impl Session {
             (false, false) => UNGREETED,
         };
         now.saturating_sub(self.last_packet) > patience
+    }
+
+    /// The client's own address, as far as it is known.
+    pub fn client(&self) -> IpAddr {
+        self.view.map_or(self.tuple.client.ip(), |view| view.client)
     }
 
     /// Whether both sides have closed it, or one has reset it.

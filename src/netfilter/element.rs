@@ -47,6 +47,7 @@ pub enum Set {
     Mark,
     Dnat,
     Snat,
+    Spent,
     /// In the table that outlives a flush, which has two names.
     Held,
     /// In the same.
@@ -55,8 +56,8 @@ pub enum Set {
 
 impl Set {
     /// All of those whose content the daemon knows and puts back. `control_new` is the packet path's own.
-    pub const RESTORED: [Set; 7] =
-        [Set::Control, Set::Shifted, Set::Pending, Set::Open, Set::Mark, Set::Dnat, Set::Snat];
+    pub const RESTORED: [Set; 8] =
+        [Set::Control, Set::Shifted, Set::Pending, Set::Open, Set::Mark, Set::Dnat, Set::Snat, Set::Spent];
 
     /// Those that hold an open pinhole.
     pub const PINHOLE: [Set; 4] = [Set::Open, Set::Mark, Set::Dnat, Set::Snat];
@@ -72,6 +73,7 @@ impl Set {
             Set::Mark => [c"mark4", c"mark6"],
             Set::Dnat => [c"dnat4", c"dnat6"],
             Set::Snat => [c"snat4", c"snat6"],
+            Set::Spent => [c"spent4", c"spent6"],
             Set::Held => [c"held4", c"held6"],
             Set::Watched => [c"watched4", c"watched6"],
         }

@@ -10,6 +10,9 @@ use ftpalg::engine::pinhole::{Pinhole, PinholeKey};
 use super::element::{Element, MixedFamilies, Set};
 use crate::config::{Config, WhenDown};
 
+/// For how long a TCP may repeat its SYN: the set `used` has the same.
+const REPEATED: Duration = Duration::from_secs(150);
+
 /// The names of the daemon's own tables.
 pub const OWN_TABLES: [&str; 3] = ["ftpalg", HOLD_NAMES[0], HOLD_NAMES[1]];
 
@@ -43,6 +46,8 @@ pub struct Live<'a> {
     pub pinholes: &'a [Pinhole],
     /// Pinholes that may open at any moment, and how long that is awaited.
     pub expected: &'a [(PinholeKey, Duration)],
+    /// Pinholes that were used.
+    pub spent: &'a [PinholeKey],
 }
 
 impl Live<'_> {
@@ -61,6 +66,9 @@ impl Live<'_> {
         }
         for (key, timeout) in self.expected {
             text += &Element::pinhole(Set::Pending, key, *timeout)?.command();
+        }
+        for key in self.spent {
+            text += &Element::pinhole(Set::Spent, key, REPEATED)?.command();
         }
         Ok(text)
     }

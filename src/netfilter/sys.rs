@@ -77,7 +77,7 @@ impl Nft {
         self.socket.map(|socket| unsafe { BorrowedFd::borrow_raw(socket) })
     }
 
-    /// Runs commands as one transaction. The error is what `nft` would have printed.
+    /// Runs commands as one transaction. The error is what `nft` would have said, each thing once.
     pub fn run(&mut self, commands: &str) -> Result<(), String> {
         let commands = CString::new(commands).map_err(|e| e.to_string())?;
         // SAFETY: the context is live and the string NUL-terminated; libnftables copies what it keeps.
@@ -89,7 +89,7 @@ impl Nft {
         // SAFETY: error output is buffered (see `new`), so this is null or a NUL-terminated string that lives until
         // the next command; it is copied before.
         let text = unsafe { copied(libnftables::nft_ctx_get_error_buffer(self.context.as_ptr())) };
-        Err(text.trim_end().to_owned())
+        Err(said_once(&text))
     }
 
     /// Runs a command that lists something, and returns what it prints.
@@ -132,6 +132,18 @@ unsafe fn copied(text: *const c_char) -> String {
     }
     // SAFETY: as above.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// What libnftables says of a transaction, without the commands that it says it of: the kernel may refuse each of some
+/// hundreds, and all for the same reason.
+fn said_once(text: &str) -> String {
+    let mut said: Vec<&str> = Vec::new();
+    for message in text.lines().filter_map(|line| line.split_once("Error: ").map(|(_, message)| message)) {
+        if !said.contains(&message) {
+            said.push(message);
+        }
+    }
+    if said.is_empty() { text.trim_end().to_owned() } else { said.join("; ") }
 }
 
 impl Drop for Nft {
@@ -479,5 +491,15 @@ mod tests {
         let number =
             |range: std::ops::Range<usize>| u16::from_ne_bytes(queues.xt_info()[range].try_into().unwrap());
         assert_eq!((number(0..2), number(2..4), number(4..6), number(6..8)), (2121, 4, 1, 0));
+    }
+
+    #[test]
+    fn each_thing_is_said_once() {
+        let text = "/dev/stdin:1:1-7: Error: Could not process rule: Operation not permitted\nadd rule\n^^^^^^^\n\
+                    Error: Could not process rule: Operation not permitted\nadd rule\n^^^^^^^\n\
+                    Error: Could not process rule: No such file or directory\nadd rule\n^^^^^^^\n";
+        let said = "Could not process rule: Operation not permitted; Could not process rule: No such file or directory";
+        assert_eq!(said_once(text), said);
+        assert_eq!(said_once("netlink: something else\n"), "netlink: something else");
     }
 }

@@ -207,6 +207,7 @@ fn refusal(refused: &Refused, now: Duration) -> Refusal {
         mode: mode(refused.mode),
         line: refused.line.clone(),
         reason: reason(refused.reason),
+        remedy: refused.reason.remedy().to_string(),
     }
 }
 

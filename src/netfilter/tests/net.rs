@@ -137,7 +137,13 @@ pub struct Connected {
 /// A connection that must come about.
 #[track_caller]
 pub fn connects(host: &Host, address: &str, listener: &TcpListener) -> Connected {
-    let dialler = dial_for(host, address, PATIENCE).unwrap_or_else(|error| panic!("{address}: {error}"));
+    connects_within(PATIENCE, host, address, listener)
+}
+
+/// One that must come about within this time.
+#[track_caller]
+pub fn connects_within(patience: Duration, host: &Host, address: &str, listener: &TcpListener) -> Connected {
+    let dialler = dial_for(host, address, patience).unwrap_or_else(|error| panic!("{address}: {error}"));
     let (listener, peer) = accept(listener);
     Connected { dialler, listener, peer }
 }

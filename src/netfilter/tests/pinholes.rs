@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use etherparse::TcpHeader;
 use ftpalg::engine::pinhole::{Change, Pinhole};
@@ -10,7 +11,7 @@ use nix::sys::socket::{
 };
 
 use super::super::ConnTrack;
-use super::net::{Connected, Net, connects, is_dropped, is_refused, listen};
+use super::net::{Connected, Net, connects, connects_within, is_dropped, is_refused, listen};
 use super::*;
 
 /// Active mode through a router with NAT: the server dials the WAN address, and the client is to see it come from
@@ -108,6 +109,44 @@ fn a_repeated_syn_passes_too() {
         assert_eq!(mark(&net, &data), 0x42);
         assert_eq!(net.router.counted("pinholes_used"), 1, "{lost}");
         assert!(net.router.counted("pinholes_repeated") >= 1, "{lost}");
+        assert_eq!(net.leaked(), 0);
+        is_refused(&net.server, "198.51.100.1:5000");
+    }
+}
+
+/// The same after a flush, which takes away what the kernel knew of the connection: whether the daemon has put the pinhole
+/// back, or knew that it was used. Nobody else gets through.
+#[test]
+fn a_repeated_syn_passes_after_a_flush() {
+    for is_known in [true, false] {
+        let net = Net::new();
+        let listener = listen(&net.client, "192.168.1.2:4000");
+        net.client
+            .sh("nft 'add table inet loss; add chain inet loss input { type filter hook input priority 0; }
+                  add rule inet loss input tcp flags syn drop'");
+        net.commit(&[Change::Open(active())]);
+        let firewall = Arc::clone(&net.firewall);
+        let answer = std::thread::scope(|scope| {
+            let data = scope.spawn(|| {
+                connects_within(Duration::from_secs(30), &net.server, "198.51.100.1:5000", &listener)
+            });
+            while net.router.counted("pinholes_used") == 0 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            assert!(firewall.lock().unwrap().was_used(&active().key));
+            net.router.sh("nft delete table inet ftpalg");
+            let (open, spent) = ([active()], [active().key]);
+            let live = if is_known {
+                Live { spent: &spent, ..Live::default() }
+            } else {
+                Live { pinholes: &open, ..Live::default() }
+            };
+            firewall.lock().unwrap().repair(live).unwrap();
+            net.client.sh("nft delete table inet loss");
+            data.join().unwrap()
+        });
+        assert_eq!(answer.peer.ip().to_string(), "203.0.113.50");
+        assert_eq!(net.router.elements("open4"), [""; 0]);
         assert_eq!(net.leaked(), 0);
         is_refused(&net.server, "198.51.100.1:5000");
     }

@@ -1,8 +1,10 @@
 //! What others do to ftpalg's part of the ruleset by hand, and transactions that fail.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::Stdio;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::harness::{Net, Plan, ServerKind, Setup, Topology};
 use crate::life::{Session, finish, tapped, tapped_net, wait_until};
@@ -63,25 +65,65 @@ fn fill(net: &Net, set: &str, element: impl Fn(u32) -> String) -> Result<()> {
     net.router().nft(&text)
 }
 
-/// No room for another pinhole: the data connection does not come about, the control connection goes on, and so does
-/// everything once there is room.
+/// No room for another pinhole in one of the sets that it takes: the data connection does not come about, the control
+/// connection goes on, and so does everything once there is room.
 #[test]
 fn a_full_set_costs_the_data_connection_alone() -> Result<()> {
     let (net, server, wiretap) = tapped(Topology::Masquerade, Plan::ShortInside, ServerKind::Vsftpd)?;
     let mut session = Session::open(&net, &server)?;
     session.fetch_in_all_modes()?;
-    let address =
-        |n: u32| format!("10.{}.{}.{} . 10.9.9.9 . 9 timeout 5m", 100 + (n >> 16), n >> 8 & 255, n & 255);
-    net.router().nft("flush set inet ftpalg open4")?;
-    fill(&net, "open4", address)?;
-    let answer = session.step("say PASV")?;
-    ensure!(answer.starts_with("227"), "{answer}");
-    let log = net.daemons[0].log();
-    ensure!(log.contains("nftables set full"), "{log}");
-    session.step("say NOOP")?;
-    net.router().nft("flush set inet ftpalg open4")?;
-    session.fetch_in_all_modes()?;
+    let times_full = || net.daemons[0].log().matches("nftables set full").count();
+    for (kind, set, data, command) in [
+        ("set", "open4", "", "PASV"),
+        ("set", "pending4", "", "PORT 10,0,0,2,19,137"),
+        ("map", "dnat4", " : 10.9.9.9 . 9", "PASV"),
+        ("map", "snat4", " : 10.9.9.9", "PASV"),
+    ] {
+        let key = |n: u32| format!("10.{}.{}.{} . 10.9.9.9 . 9", 100 + (n >> 16), n >> 8 & 255, n & 255);
+        net.router().nft(&format!("flush {kind} inet ftpalg {set}"))?;
+        fill(&net, set, |n| format!("{} timeout 5m{data}", key(n)))?;
+        let before = times_full();
+        let answer = session.step(&format!("say {command}"))?;
+        ensure!(answer.starts_with('2') || answer.starts_with("500"), "{set}: {answer}");
+        ensure!(times_full() > before, "{set}: {}", net.daemons[0].log());
+        session.step("say NOOP")?;
+        net.router().nft(&format!("flush {kind} inet ftpalg {set}"))?;
+        session.fetch_in_all_modes()?;
+    }
     session.quit()?;
+    finish(net, wiretap)
+}
+
+/// Somebody else owns a table of ftpalg's name, so that the kernel refuses whatever the daemon tries (EPERM). Sessions
+/// stand still, and go on once that table is gone.
+#[test]
+fn sessions_outlive_a_table_that_another_program_owns() -> Result<()> {
+    let (net, server, wiretap) = tapped(Topology::Masquerade, Plan::ShortInside, ServerKind::Vsftpd)?;
+    let mut shifted = Session::open(&net, &server)?;
+    let mut unshifted = Session::open(&net, &server)?;
+    shifted.fetch_in_all_modes()?;
+    unshifted.step("fetch PASV")?;
+    let mut other =
+        net.router().command("nft", ["-i"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    let mut commands = other.stdin.take().context("no standard input")?;
+    writeln!(commands, "delete table inet ftpalg; add table inet ftpalg {{ flags owner; }}")?;
+    wait_until("the daemon tells", || Ok(net.daemons[0].log().contains("can't be put back")))?;
+    let log = net.daemons[0].log();
+    let told = log.lines().filter(|line| line.contains("not permitted")).count();
+    ensure!(told < 5, "{told} lines in the log:\n{log}");
+    let before = repairs(&net);
+    for session in [&mut shifted, &mut unshifted] {
+        session.begin("chat 2")?;
+        session.waits()?;
+    }
+    drop(commands);
+    other.wait()?;
+    wait_until("ftpalg's part is back", || Ok(repairs(&net) > before))?;
+    for mut session in [shifted, unshifted] {
+        session.hear()?;
+        session.fetch_in_all_modes()?;
+        session.quit()?;
+    }
     finish(net, wiretap)
 }
 

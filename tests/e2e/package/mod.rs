@@ -11,7 +11,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::harness::{Client, Mode, Plan, Transfer};
-use crate::unit::machine::{Router, journal, property, ruleset, run, systemctl, wait_until};
+use crate::unit::machine::{Router, property, ruleset, run, systemctl, wait_until};
 use system::{dpkg, installed_version, nft_tables, package};
 
 const PROGRAM: &str = "/usr/sbin/ftpalg";
@@ -120,7 +120,7 @@ fn it_is_installed_and_upgraded_under_a_session() -> Result<()> {
 #[test]
 #[ignore = "needs a machine of its own that systemd has booted: scripts/test-in-vm"]
 fn it_is_there_after_a_reboot_and_is_purged() -> Result<()> {
-    ensure!(property("ActiveState")? == "active", "not started: {}", journal(&[])?);
+    wait_until("it is started at boot", || Ok(property("ActiveState")? == "active"))?;
     ensure!(fs::read_to_string(CONFIG)?.contains(ACCEPT_IN), "the configuration is not what it was");
     // The links to which the ruleset belongs come only now.
     let router = Router::at_work(Plan::ShortInside)?;

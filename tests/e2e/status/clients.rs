@@ -146,7 +146,11 @@ fn another_place_for_the_socket_counts_from_the_next_start_on() -> Result<()> {
     let (daemon, _) = net.daemon();
     let elsewhere = daemon.config.with_extension("elsewhere");
     daemon.reload(&format!("control-socket = {elsewhere:?}"), "configuration read anew")?;
-    ensure!(daemon.log().contains("control-socket take effect at the next start"), "{}", daemon.log());
+    ensure!(
+        daemon.log().contains("control-socket and metrics.listen take effect at the next start"),
+        "{}",
+        daemon.log()
+    );
     ensure!(!elsewhere.exists());
     document(&net).map(drop)?;
     ensure!(session(&net).is_err(), "there is none");

@@ -1,0 +1,42 @@
+//! Connections that may have ended without the engine's seeing it. What a queue that overflows loses comes again, but a
+//! reset does not: conntrack, which has seen it, is asked about those of which nothing comes any more.
+
+use std::time::Duration;
+
+use super::Engine;
+use super::control::ControlTuple;
+use super::outcome::Outcome;
+use super::session::Session;
+
+/// How long nothing has come of a connection that is asked about. What was lost on the way comes again before, as a rule.
+const SILENT: Duration = Duration::from_secs(4);
+
+/// Into how many parts the connections are divided, one of which is asked about at a time. conntrack forgets a connection
+/// that was reset after ten seconds (`nf_conntrack_tcp_timeout_close`); with one part a second none is missed.
+const PARTS: u64 = 4;
+
+impl Session {
+    fn is_silent(&self, now: Duration) -> bool {
+        !self.is_over && now.saturating_sub(self.last_packet) >= SILENT
+    }
+}
+
+impl Engine {
+    /// The connections to be asked about in this second.
+    pub fn silent(&self, now: Duration) -> Vec<ControlTuple> {
+        let part = now.as_secs() % PARTS;
+        let silent = self.sessions().filter(|session| session.id % PARTS == part && session.is_silent(now));
+        silent.map(|session| session.tuple).collect()
+    }
+
+    /// conntrack says that one end has reset a silent connection, or both have closed it: as if that had come by here. What
+    /// comes of it all the same is translated, as behind any end. Returns the session's number; what is to be changed
+    /// comes with the next [`Engine::tick`].
+    pub fn has_ended(&mut self, tuple: &ControlTuple, now: Duration) -> Option<u64> {
+        let session = self.sessions.get_mut(tuple).filter(|session| session.is_silent(now))?;
+        let mut outcome = Outcome::default();
+        session.end(self.ports.act_for(*tuple), &mut outcome);
+        self.postponed.append(&mut outcome.changes);
+        Some(session.id)
+    }
+}
