@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `console` | commands, each behind a prompt that names its machine (`router# nft …`, `pc$ curl …`), and what they print |
 //! | `console fails` | the same for commands that must fail |
-//! | `console needs=status` | the same where ftpalg has this command, in this build |
+//! | `console needs=replay` | the same where ftpalg has this command, in this build |
 //! | `nft file=router:/etc/nftables.conf` | the file's content |
 //! | `… not-run="why"` | what can't be run here |
 //!
