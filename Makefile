@@ -4,6 +4,7 @@
 # make load       10,000 sessions at the same time and 100,000 transfers, twice: some ten minutes
 # make soak       half an hour of real programs, bad wires, kills and reloads; SOAK=SECONDS for less or more
 # make build      the daemon: target/release/ftpalg
+# make deb        the Debian package: target/debian/ftpalg_VERSION_ARCHITECTURE.deb
 # make install    into PREFIX and /etc (as root, after make build); DESTDIR for packagers
 # make uninstall  all of that but the configuration
 # make clean
@@ -20,6 +21,11 @@ SBINDIR = $(PREFIX)/sbin
 UNITDIR = $(PREFIX)/lib/systemd/system
 SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
 DOCDIR = $(PREFIX)/share/doc/ftpalg
+MANDIR = $(PREFIX)/share/man
+BASHDIR = $(PREFIX)/share/bash-completion/completions
+ZSHDIR = $(PREFIX)/share/zsh/site-functions
+FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
+COMPLETIONS = $(addprefix $(DESTDIR),$(BASHDIR)/ftpalg $(ZSHDIR)/_ftpalg $(FISHDIR)/ftpalg.fish)
 
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/ftpalg
 # Network namespaces need root. Only the programs run as root, never the compiler.
@@ -38,10 +44,10 @@ SOAK ?= 1800
 BUILD_PACKAGES = scripts/build-packages.txt
 TEST_PACKAGES = $(BUILD_PACKAGES) scripts/test-packages.txt scripts/demo-packages.txt
 ifeq ($(VM),yes)
-TEST_PACKAGES += scripts/vm-packages.txt
+TEST_PACKAGES += scripts/vm-packages.txt scripts/deb-packages.txt
 endif
 
-.PHONY: help build demo test fuzz load soak install uninstall clean
+.PHONY: help build demo test fuzz load soak deb install uninstall clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -72,6 +78,7 @@ endif
 endif
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets $(STRICT)
+	CARGO="$(CARGO)" scripts/check-licences
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --workspace $(TEST_RUNNER)
 	CARGO="$(CARGO)" scripts/fuzz all $(FUZZ_SECONDS)
 ifeq ($(VM),yes)
@@ -97,6 +104,14 @@ endif
 	FTPALG_SOAK_SECONDS=$(SOAK) $(CARGO) test --locked --release --test e2e $(TEST_RUNNER) $@:: -- --ignored
 	@cat $(or $(CARGO_TARGET_DIR),target)/tmp/$@.txt
 
+deb:
+ifeq ($(PACKAGES),yes)
+	@scripts/install-packages $(BUILD_PACKAGES) scripts/deb-packages.txt
+	@scripts/install-rust
+endif
+	$(CARGO) build --locked --release
+	@CARGO="$(CARGO)" scripts/make-deb $(BINARY)
+
 install:
 	@[ -x $(BINARY) ] || { echo "$(BINARY) is not there: run make build first" >&2; exit 1; }
 	install -D -m 755 $(BINARY) $(DESTDIR)$(SBINDIR)/ftpalg
@@ -104,10 +119,17 @@ install:
 	sed 's,/usr/local/,$(PREFIX)/,g' systemd/ftpalg.service >$(DESTDIR)$(UNITDIR)/ftpalg.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/ftpalg.service
 	install -D -m 644 systemd/ftpalg.sysusers $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
-	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md LICENSE
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md CHANGELOG.md CONTRIBUTING.md LICENSE
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/systemd systemd/ftpalg.toml
-	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/docs docs/*.md
-	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/nft-rules/examples nft-rules/examples/*.nft
+	find docs nft-rules/examples $(wildcard monitoring) -type f ! -path 'docs/man/*' \
+		-exec install -D -m 644 {} $(DESTDIR)$(DOCDIR)/{} \;
+	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man8 docs/man/*.8
+	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man5 docs/man/*.5
+	install -d $(addprefix $(DESTDIR),$(BASHDIR) $(ZSHDIR) $(FISHDIR))
+	$(BINARY) completions bash >$(DESTDIR)$(BASHDIR)/ftpalg
+	$(BINARY) completions zsh >$(DESTDIR)$(ZSHDIR)/_ftpalg
+	$(BINARY) completions fish >$(DESTDIR)$(FISHDIR)/ftpalg.fish
+	chmod 644 $(COMPLETIONS)
 	@if [ -e $(DESTDIR)/etc/ftpalg/ftpalg.toml ]; then \
 		echo "$(DESTDIR)/etc/ftpalg/ftpalg.toml is kept as it is"; \
 	else \
@@ -124,6 +146,7 @@ ifeq ($(DESTDIR),)
 	@[ ! -d /run/systemd/system ] || systemctl --quiet disable --now ftpalg.service || true
 endif
 	rm -f $(DESTDIR)$(SBINDIR)/ftpalg $(DESTDIR)$(UNITDIR)/ftpalg.service $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
+	rm -f $(COMPLETIONS) $(addprefix $(DESTDIR)$(MANDIR)/,man8/ftpalg.8 man5/ftpalg.toml.5)
 	rm -rf $(DESTDIR)$(DOCDIR)
 ifeq ($(DESTDIR),)
 	@[ ! -d /run/systemd/system ] || systemctl daemon-reload

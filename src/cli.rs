@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 /// Exit codes. clap itself exits with 2 where the command line cannot be understood.
 pub mod exit {
@@ -10,6 +11,8 @@ pub mod exit {
     pub const OK: u8 = 0;
     /// Something failed while it ran.
     pub const FAILURE: u8 = 1;
+    /// For `check`: nothing was seen that keeps ftpalg from working, but something that may, or not all could be seen.
+    pub const WARNINGS: u8 = 3;
     /// The rights to do it are missing (`EX_NOPERM` of sysexits(3)).
     pub const NO_PERMISSION: u8 = 77;
     /// The configuration cannot be used (`EX_CONFIG`). The unit does not start the daemon again after this one.
@@ -23,7 +26,7 @@ pub mod exit {
     version,
     about = "Lets FTP work through NAT and firewalls, without the kernel's FTP helper",
     after_help = "Exit codes: 0 all went well, 1 it failed while running, 2 the command line is wrong, \
-                  77 rights are missing, 78 the configuration cannot be used."
+                  3 check has warnings, 77 rights are missing, 78 the configuration cannot be used."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -39,6 +42,17 @@ pub enum Command {
     /// whose text it has changed wait until it is back. SIGHUP makes it read its configuration anew. It needs
     /// CAP_NET_ADMIN.
     Run(WithConfig),
+    /// Show sessions, pinholes, refusals and counters of the running daemon
+    ///
+    /// Asks on the daemon's control socket, which root and the daemon's group can open. Exits with 0 when the daemon
+    /// answers, with 77 where the user may not ask, and with 1 otherwise.
+    Status(StatusOptions),
+    /// Tell what keeps FTP from working through this host, and the command that mends it
+    ///
+    /// Looks at the configuration, the kernel, the live firewall and the daemon. It changes nothing. Exit codes: 0 all is
+    /// right, 1 something keeps ftpalg from working, 3 something may, or could not be looked at, 77 rights are missing,
+    /// 78 the configuration cannot be used.
+    Check(Check),
     /// Print the nftables table as the daemon would load it
     ///
     /// Loads nothing and needs no rights.
@@ -49,6 +63,12 @@ pub enum Command {
     /// active mode, and prints what each side said. It needs root, touches nothing of this host's own network
     /// and leaves nothing behind.
     Demo,
+    /// Print a script with which a shell completes ftpalg's commands and options
+    #[command(hide = true)]
+    Completions {
+        /// The shell: bash, zsh or fish
+        shell: Shell,
+    },
 }
 
 /// Options of the commands that read the configuration.
@@ -57,6 +77,32 @@ pub struct WithConfig {
     /// The configuration file [default: /etc/ftpalg/ftpalg.toml, and built-in defaults where it is missing]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct StatusOptions {
+    #[command(flatten)]
+    pub config: WithConfig,
+    /// The control socket [default: the configuration's `control-socket`]
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    pub socket: Option<PathBuf>,
+    /// Print everything as one JSON document (docs/status.md)
+    #[arg(long)]
+    pub json: bool,
+    /// Show it on the whole terminal, anew every second, until `q` is pressed
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub config: WithConfig,
+    /// Print one JSON object, with a stable name for each finding
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]
@@ -85,6 +131,23 @@ mod tests {
         );
         let cli = Cli::try_parse_from(["ftpalg", "rules"]).unwrap();
         assert!(matches!(cli.command, Command::Rules(WithConfig { config: None })));
+        let status = |arguments: &[&str]| {
+            let arguments = ["ftpalg", "status"].iter().chain(arguments);
+            match Cli::try_parse_from(arguments).map(|cli| cli.command) {
+                Ok(Command::Status(options)) => Ok((options.json, options.watch, options.socket)),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.kind()),
+            }
+        };
+        assert_eq!(status(&[]), Ok((false, false, None)));
+        assert_eq!(status(&["--json", "--socket", "/s"]), Ok((true, false, Some("/s".into()))));
+        assert_eq!(status(&["--json", "--watch"]), Err(ErrorKind::ArgumentConflict));
+        assert_eq!(status(&["--config", "a", "--socket", "b"]), Err(ErrorKind::ArgumentConflict));
+        let cli = Cli::try_parse_from(["ftpalg", "check", "--json"]).unwrap();
+        assert!(matches!(
+            cli.command,
+            Command::Check(Check { config: WithConfig { config: None }, json: true })
+        ));
         assert!(matches!(Cli::try_parse_from(["ftpalg", "demo"]).unwrap().command, Command::Demo));
         let refused = |arguments: &[&str]| Cli::try_parse_from(arguments).unwrap_err();
         assert_eq!(refused(&["ftpalg", "demo", "--config", "x"]).exit_code(), 2);

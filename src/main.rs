@@ -1,24 +1,28 @@
 //! ftpalg, the daemon and its commands.
 
+mod check;
 mod cli;
 mod config;
 mod daemon;
 mod demo;
 mod journal;
 mod netfilter;
+mod status;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use cli::{Cli, Command, exit};
+use cli::{Cli, Command, StatusOptions, exit};
 use config::Config;
 use journal::Journal;
 use netfilter::{FirewallError, kernel, ruleset};
+use status::View;
 
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
@@ -27,24 +31,40 @@ fn main() -> ExitCode {
             start_log();
             run(config, options.config.as_deref())
         }),
-        Command::Rules(options) => with_config(options.config.as_deref(), |config| {
-            match io::stdout().write_all(ruleset::text(&config).as_bytes()) {
-                Ok(()) => exit::OK,
-                Err(error) => complain(&error, exit::FAILURE),
-            }
-        }),
+        Command::Check(options) => check::run(options.config.config.as_deref(), options.json),
+        Command::Rules(options) => {
+            with_config(options.config.as_deref(), |config| print(ruleset::text(&config).as_bytes()))
+        }
+        Command::Status(options) => match &options.socket {
+            Some(socket) => show_status(socket, &options),
+            None => with_config(options.config.config.as_deref(), |config| {
+                show_status(&config.control_socket, &options)
+            }),
+        },
         Command::Demo => demo::run(),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "ftpalg", &mut script);
+            print(&script)
+        }
     })
 }
 
-fn with_config(path: Option<&std::path::Path>, act: impl FnOnce(Config) -> u8) -> u8 {
+fn with_config(path: Option<&Path>, act: impl FnOnce(Config) -> u8) -> u8 {
     match Config::load(path) {
         Ok(config) => act(config),
         Err(error) => complain(&error, exit::BAD_CONFIGURATION),
     }
 }
 
-fn run(config: Config, path: Option<&std::path::Path>) -> u8 {
+fn print(text: &[u8]) -> u8 {
+    match io::stdout().write_all(text) {
+        Ok(()) => exit::OK,
+        Err(error) => complain(&error, exit::FAILURE),
+    }
+}
+
+fn run(config: Config, path: Option<&Path>) -> u8 {
     let missing = kernel::missing();
     for one in &missing {
         complain(one, exit::FAILURE);
@@ -65,6 +85,20 @@ fn run(config: Config, path: Option<&std::path::Path>) -> u8 {
                 &format_args!("{error:#}"),
                 if lacks_rights { exit::NO_PERMISSION } else { exit::FAILURE },
             )
+        }
+    }
+}
+
+fn show_status(socket: &Path, options: &StatusOptions) -> u8 {
+    let view = match (options.json, options.watch) {
+        (true, _) => View::Json,
+        (_, true) => View::Watch,
+        _ => View::Table,
+    };
+    match status::run(socket, view) {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            complain(&error, if error.lacks_rights() { exit::NO_PERMISSION } else { exit::FAILURE })
         }
     }
 }

@@ -20,6 +20,7 @@ pub const TOP: &[&str] = &[
     "accept-in",
     "mark",
     "state-dir",
+    "control-socket",
     "pinhole",
     "policy",
 ];
@@ -36,6 +37,8 @@ const LOWEST_PINHOLE_PORT: u16 = 1024;
 const FEWEST_PINHOLE_PORTS: u16 = 16;
 /// `NFT_NAME_MAXLEN` of linux/netfilter/nf_tables.h, less its NUL.
 const LONGEST_NFT_NAME: usize = 255;
+/// What `sun_path` of unix(7) holds, less its NUL.
+const LONGEST_SOCKET_PATH: usize = 107;
 /// The daemon's own table, as it stands in `accept-in`.
 const OWN_TABLE: (&str, &str) = ("inet", "ftpalg");
 
@@ -61,6 +64,7 @@ pub fn read(bytes: &[u8]) -> Result<Config, Vec<Problem>> {
         accept_in: file.read(&mut top, "accept-in", default.accept_in, accept_in),
         mark: file.read(&mut top, "mark", default.mark, mark),
         state_dir: file.read(&mut top, "state-dir", default.state_dir, state_dir),
+        control_socket: file.read(&mut top, "control-socket", default.control_socket, control_socket),
         pinhole_timeout: file.read(&mut pinhole, "timeout", default.pinhole_timeout, timeout),
         pinhole_ports: file.read(&mut pinhole, "ports", default.pinhole_ports, pinhole_ports),
         require_login: file.read(&mut policy, "require-login", default.require_login, require_login),
@@ -200,6 +204,17 @@ fn state_dir(node: &Node) -> Result<PathBuf, Mistake> {
         .map(PathBuf::from)
         .filter(|path| path.is_absolute() && path.parent().is_some())
         .ok_or_else(|| node.mistake("the absolute path of a directory", mend))
+}
+
+fn control_socket(node: &Node) -> Result<PathBuf, Mistake> {
+    let mend = r#"write it as in control-socket = "/run/ftpalg/control.sock""#;
+    node.string()
+        .filter(|text| !text.contains('\0') && text.len() <= LONGEST_SOCKET_PATH)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute() && path.file_name().is_some())
+        .ok_or_else(|| {
+            node.mistake(format!("the absolute path of a socket, at most {LONGEST_SOCKET_PATH} bytes"), mend)
+        })
 }
 
 fn timeout(node: &Node) -> Result<Duration, Mistake> {

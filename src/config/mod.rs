@@ -27,7 +27,7 @@ pub enum WhenDown {
 }
 
 /// A chain of the administrator's: family, table, chain, as in `inet filter forward`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ChainName {
     /// nftables family: `inet`, `ip` or `ip6`.
     pub family: String,
@@ -61,6 +61,8 @@ pub struct Config {
     pub mark: u32,
     /// Directory for what must survive a restart of the daemon. Absolute.
     pub state_dir: PathBuf,
+    /// The socket on which `ftpalg status` asks. Absolute.
+    pub control_socket: PathBuf,
     /// How long a pinhole waits for its data connection.
     pub pinhole_timeout: Duration,
     /// External ports that may be handed out for data connections through NAT.
@@ -86,6 +88,7 @@ impl Default for Config {
             accept_in: vec![chain("forward"), chain("input")],
             mark: 0x0020_0000,
             state_dir: PathBuf::from("/run/ftpalg"),
+            control_socket: PathBuf::from("/run/ftpalg/control.sock"),
             pinhole_timeout: Duration::from_secs(60),
             pinhole_ports: 1024..=65535,
             require_login: true,

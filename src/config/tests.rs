@@ -60,6 +60,7 @@ fn every_key_is_read() {
         accept-in = ["ip fw-1 DOCKER-USER", " ip6  fw  in "]
         mark = "0x80000000"
         state-dir = "/var/lib/ftpalg"
+        control-socket = "/run/other.sock"
         [pinhole]
         timeout = 5
         ports = "50000 - 50015"
@@ -80,6 +81,7 @@ fn every_key_is_read() {
         accept_in: vec![chain("ip", "fw-1", "DOCKER-USER"), chain("ip6", "fw", "in")],
         mark: 0x8000_0000,
         state_dir: "/var/lib/ftpalg".into(),
+        control_socket: "/run/other.sock".into(),
         pinhole_timeout: Duration::from_secs(5),
         pinhole_ports: 50000..=50015,
         require_login: false,
@@ -206,6 +208,19 @@ fn paths() {
     for bad in ["\"run/ftpalg\"", "\"\"", "\"/\"", "7", "\"/a\\u0000b\""] {
         refused(&format!("state-dir = {bad}"), &[&format!("f.toml:1:13: state-dir: found {bad}, {rest}")]);
     }
+    let rest = "expected the absolute path of a socket, at most 107 bytes: \
+                write it as in control-socket = \"/run/ftpalg/control.sock\"";
+    for bad in ["\"control.sock\"", "\"/\"", "7"] {
+        refused(
+            &format!("control-socket = {bad}"),
+            &[&format!("f.toml:1:18: control-socket: found {bad}, {rest}")],
+        );
+    }
+    let long = format!("f.toml:1:18: control-socket: found \"/{:038}…, {rest}", 0);
+    refused(&format!("control-socket = \"/{:0107}\"", 0), &[&long]);
+    taken(&format!("control-socket = \"/{:0106}\"", 0), |config| {
+        config.control_socket = format!("/{:0106}", 0).into();
+    });
 }
 
 #[test]
@@ -275,7 +290,7 @@ fn policy() {
 #[test]
 fn unknown_keys() {
     let top = "expected one of control-ports, queue, workers, when-down, accept-in, mark, state-dir, \
-               pinhole, policy";
+               control-socket, pinhole, policy";
     refused("colour = 1", &[&format!("f.toml:1:1: colour: found an unknown key, {top}: remove it")]);
     refused(
         "Control_Ports = [21]",
@@ -315,7 +330,7 @@ fn everything_wrong_is_told_at_once_in_the_files_order() {
             "f.toml:1:11: workers: found 0, expected a number of threads from 1 to 64: \
              write at most the number of this machine's cores, as in workers = 1",
             "f.toml:2:1: x: found an unknown key, expected one of control-ports, queue, workers, when-down, \
-             accept-in, mark, state-dir, pinhole, policy: remove it",
+             accept-in, mark, state-dir, control-socket, pinhole, policy: remove it",
             "f.toml:3:9: queue: found -1, expected a queue number from 0 to 65535: write it as in queue = 2121",
             "f.toml:5:17: policy.require-login: found 1, expected true or false: \
              write it as in require-login = true",

@@ -3,10 +3,12 @@
 mod alarms;
 mod allowance;
 mod clock;
+mod control;
 mod guard;
 mod housekeeping;
 mod liveness;
-mod queues;
+pub mod queues;
+mod recent;
 mod shared;
 mod slots;
 mod store;
@@ -22,6 +24,8 @@ use std::{panic, process, thread};
 use anyhow::{Context, Result};
 use ftpalg::engine::Engine;
 use ftpalg::engine::policy::Policy;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -30,6 +34,7 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::netfilter::{ConnTrack, Firewall, Watch, keep_no_memory};
 use alarms::Alarms;
+use control::{Control, Reporter};
 use guard::{Guard, Outranked};
 use liveness::Liveness;
 use shared::{Shared, lock};
@@ -63,6 +68,8 @@ fn part(range: &RangeInclusive<u16>, number: u16, of: u16) -> RangeInclusive<u16
 pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     abort_on_panic();
     keep_no_memory();
+    // Files are made with modes of their own; the control socket is the group's, too.
+    umask(Mode::RWXO);
     let (store, saved) = Store::open(&config.state_dir)?;
     worker::are_free(config.queue..config.queue.saturating_add(config.workers))?;
     let mut firewall = Firewall::open(&config)?;
@@ -80,7 +87,7 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let shared = Arc::new(Shared::new(engines.collect(), parking, firewall, store));
     shared.take_up(saved, held_back, &mut conntrack)?;
     match serve(&shared, &config, watch, conntrack) {
-        Ok(wishes) => attend(&shared, config, path, &wishes),
+        Ok((wishes, _control)) => attend(&shared, config, path, &wishes),
         Err(error) => {
             if let Err(error) = end(&shared) {
                 error!("{error:#}");
@@ -106,7 +113,7 @@ fn serve(
     config: &Config,
     watch: Watch,
     conntrack: ConnTrack,
-) -> Result<mpsc::Receiver<Stop>> {
+) -> Result<(mpsc::Receiver<Stop>, Control)> {
     let missing = shared.with_all(Firewall::install)?;
     guard::tell_missing(&missing);
     let mut workers = Vec::new();
@@ -118,7 +125,10 @@ fn serve(
         firewall.divert()
     })?;
 
-    let liveness = Liveness::new((config.queue..).zip(workers.iter().map(Worker::progress)));
+    let progress: Vec<_> = (config.queue..).zip(workers.iter().map(Worker::progress)).collect();
+    let liveness = Liveness::new(progress.iter().cloned());
+    let reporter = Reporter::new(Arc::clone(shared), progress).context("the kernel can't be asked")?;
+    let control = Control::start(&config.control_socket, reporter)?;
 
     let (stop, wishes) = mpsc::channel();
     for (index, worker) in workers.into_iter().enumerate() {
@@ -145,9 +155,10 @@ fn serve(
         }
     })?;
 
-    tell_systemd(&[NotifyState::Ready]);
-    info!("ready: {}", summary(config));
-    Ok(wishes)
+    let summary = summary(config);
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&summary)]);
+    info!("ready: {summary}");
+    Ok((wishes, control))
 }
 
 /// What the main thread waits for.
@@ -168,7 +179,7 @@ fn attend(
             Stop::Reload => {
                 tell_systemd(&[NotifyState::Reloading]);
                 reload(shared, &mut config, path);
-                tell_systemd(&[NotifyState::Ready]);
+                tell_systemd(&[NotifyState::Ready, NotifyState::Status(&summary(&config))]);
             }
             Stop::Asked => {
                 tell_systemd(&[NotifyState::Stopping]);
@@ -192,11 +203,15 @@ fn reload(shared: &Shared, config: &mut Config, path: Option<&Path>) {
         Ok(new) => new,
         Err(error) => return error!("the configuration stays as it was:\n{error}"),
     };
-    if (new.queue, new.workers, &new.state_dir) != (config.queue, config.workers, &config.state_dir) {
-        warn!("queue, workers and state-dir take effect at the next start");
+    let fixed = |config: &Config| {
+        (config.queue, config.workers, config.state_dir.clone(), config.control_socket.clone())
+    };
+    if fixed(&new) != fixed(config) {
+        warn!("queue, workers, state-dir and control-socket take effect at the next start");
         new.queue = config.queue;
         new.workers = config.workers;
         new.state_dir.clone_from(&config.state_dir);
+        new.control_socket.clone_from(&config.control_socket);
     }
     let repaired = shared.with_all(|firewall, live| {
         firewall.configure(&new);

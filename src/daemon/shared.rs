@@ -12,6 +12,7 @@ use ftpalg::engine::{Engine, MAX_SESSIONS};
 use tracing::{info, warn};
 
 use super::clock;
+use super::recent::Recent;
 use super::store::{Saved, Store, StoreError};
 use crate::netfilter::{ConnTrack, Fate, Firewall, Live};
 
@@ -35,6 +36,8 @@ pub struct Shared {
     pub firewall: Mutex<Firewall>,
     /// The state directory.
     pub store: Mutex<Store>,
+    /// What happened of late. Nothing else is locked while this is.
+    pub recent: Mutex<Recent>,
     /// The bits of the mark that a translated packet leaves with, so that it is known as one; 0 where nobody asks.
     translated_mark: AtomicU32,
     /// Set under the firewall's lock: everything has been taken out, and nothing is put back any more.
@@ -49,6 +52,7 @@ impl Shared {
             parking: Arc::new(Mutex::new(parking)),
             firewall: Mutex::new(firewall),
             store: Mutex::new(store),
+            recent: Mutex::default(),
             translated_mark: AtomicU32::new(0),
             has_ended: AtomicBool::new(false),
         }

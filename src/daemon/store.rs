@@ -5,7 +5,9 @@
 //! leaves each session as it was before or after. A damaged record costs its session.
 
 use std::collections::HashMap;
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use ftpalg::engine::control::ControlTuple;
@@ -71,7 +73,11 @@ impl Store {
     /// records of one session before the newer.
     pub fn open(directory: &Path) -> Result<(Self, Vec<Saved>), StoreError> {
         let fault = |path: &Path, source| StoreError::Directory { path: path.to_owned(), source };
-        std::fs::create_dir_all(directory).map_err(|source| fault(directory, source))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(directory)
+            .map_err(|source| fault(directory, source))?;
         let (mut classes, mut found) = (Vec::new(), Vec::new());
         for (class, size) in SIZES.into_iter().enumerate() {
             let path = directory.join(format!("sessions-{size}"));

@@ -5,8 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::event::Event;
 use ftpalg::engine::packet::Packet;
+use ftpalg::engine::pinhole::Change;
 use ftpalg::engine::session::{Session, Tap};
 use ftpalg::engine::{Decision, Engine, Verdict};
 use nfq::{Message, Queue};
@@ -172,7 +174,11 @@ impl Worker {
             engine.learn(tuple, view.ok().flatten());
             decision = engine.handle(clock::now(), tap, &mut self.packet);
         }
-        (self.carry_out(&shared, &mut engine, &decision), decision.is_translated)
+        let verdict = self.carry_out(&shared, &mut engine, &decision);
+        if verdict != decision.verdict {
+            engine.held_up(tap, decision.verdict);
+        }
+        (verdict, decision.is_translated)
     }
 
     fn carry_out(&mut self, shared: &Shared, engine: &mut Engine, decision: &Decision) -> Verdict {
@@ -189,7 +195,7 @@ impl Worker {
         };
         let verdict = match committed {
             Ok(()) => {
-                self.report(id, &engine.committed(tuple));
+                self.conclude(shared, engine, tuple, id, decision);
                 decision.verdict
             }
             // The guard is about to put the table back: that is no refusal.
@@ -228,6 +234,27 @@ impl Worker {
                 verdict
             }
         }
+    }
+
+    /// All that a packet asked for has been done: what that was is told.
+    fn conclude(
+        &mut self,
+        shared: &Shared,
+        engine: &mut Engine,
+        tuple: ControlTuple,
+        id: u64,
+        decision: &Decision,
+    ) {
+        if decision.changes.contains(&Change::Forget(tuple)) {
+            if let Some(session) = engine.session(&tuple).filter(|session| session.departed.is_some()) {
+                lock(&shared.recent).departs(clock::now(), session);
+            }
+        }
+        let events = engine.committed(tuple);
+        if events.iter().any(|event| matches!(event, Event::Refused { .. })) {
+            lock(&shared.recent).note(clock::now(), tuple, id, &events, engine);
+        }
+        self.report(id, &events);
     }
 
     /// A session's events, one line each.

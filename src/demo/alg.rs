@@ -36,7 +36,10 @@ impl Alg {
     pub fn start(net: &Net) -> Result<Alg> {
         let path = |what: &str| net.dir().join(format!("ftpalg.{what}"));
         let config = path("toml");
-        fs::write(&config, format!("accept-in = [{CHAIN:?}]\nstate-dir = {:?}\n", path("state")))?;
+        let (state, socket) = (path("state"), path("control"));
+        let settings =
+            format!("accept-in = [{CHAIN:?}]\nstate-dir = {state:?}\ncontrol-socket = {socket:?}\n");
+        fs::write(&config, settings)?;
         let own = env::current_exe().context("this program's own path cannot be found")?;
         // What concerns the caller's log and service manager is none of this daemon's business.
         let mut args =

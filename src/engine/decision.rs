@@ -34,25 +34,6 @@ pub struct Decision {
     pub is_translated: bool,
 }
 
-/// What was counted since the engine was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Packets handed in.
-    pub packets: u64,
-    /// Packets that went on changed.
-    pub edited: u64,
-    /// Packets dropped for their sender to send again.
-    pub dropped: u64,
-    /// Packets that no receiver would take.
-    pub malformed: u64,
-    /// Pinholes opened.
-    pub opened: u64,
-    /// Pinholes refused.
-    pub refused: u64,
-    /// Sessions that were not followed because there were too many.
-    pub overflow: u64,
-}
-
 /// Why a saved session can't be taken up again.
 #[derive(Debug, Error)]
 pub enum RestoreError {

@@ -17,6 +17,7 @@ use super::outcome::Outcome;
 use super::pinhole::{Change, Pinhole, PinholeKey};
 use super::policy::{MAX_ASKED_PER_SESSION, Policy, Refusal};
 use super::ports::Ports;
+use super::profile::{DataCommand, Profile};
 use super::waiting::{Outstanding, Waiting};
 
 /// How far behind the beginning of a line an address may begin that is not wholly there yet. What comes later is
@@ -57,6 +58,7 @@ pub struct Dialogue {
     open: Option<Open>,
     /// The address in the first line of a multi-line 227 or 229, which opens with the last.
     offered: Option<Pinhole>,
+    profile: Profile,
 }
 
 impl Dialogue {
@@ -112,9 +114,17 @@ impl Dialogue {
             waits = Outstanding::Others(1);
             outcome.refuse(Mode::Passive, line, Refusal::OtherFamily);
         }
-        if !self.waiting.has_room_for(waits) && !self.lost_count {
+        let has_room = self.waiting.has_room_for(waits);
+        if !has_room && !self.lost_count {
             self.lost_count = true;
             outcome.refuse(Mode::Active, line, Refusal::LostCount);
+        }
+        if command.is_user() && has_room {
+            waits = Outstanding::User;
+            self.profile.claim(line.bytes.get(command.argument..).unwrap_or_default().trim_ascii());
+        }
+        if let Some(asked) = DataCommand::of(command.verb) {
+            self.profile.ask(asked);
         }
         let mut edit = None;
         match &mut waits {
@@ -201,6 +211,9 @@ impl Dialogue {
         if let Some(pinhole) = offered.filter(|_| !matches!(code, 227 | 229)) {
             self.withdraw(&pinhole, planner.ports, outcome);
         }
+        if answered == Outstanding::User {
+            self.profile.claim_answered(code);
+        }
         match (answered, code) {
             (Outstanding::Greeting, 220) => {
                 self.is_greeted = true;
@@ -208,12 +221,13 @@ impl Dialogue {
                 outcome.changes.push(Change::Track(planner.tuple));
             }
             (Outstanding::Greeting, _) => outcome.departure = Some(Departure::NoGreeting),
-            (Outstanding::Login, 230) if !self.logged_in => {
+            (Outstanding::Login | Outstanding::User, 230) if !self.logged_in => {
                 self.logged_in = true;
                 outcome.events.push(Event::LoggedIn);
             }
-            (Outstanding::Login, 331 | 332) => self.log_out(planner, outcome),
+            (Outstanding::Login | Outstanding::User, 331 | 332) => self.log_out(planner, outcome),
             (Outstanding::Reinitialize, 220) => {
+                self.profile.forget_user();
                 self.log_out(planner, outcome);
                 self.close(planner.ports, outcome);
             }
@@ -242,7 +256,10 @@ impl Dialogue {
                 self.open(Mode::Passive, pinhole, planner.now, planner.ports, outcome);
                 return edit;
             }
-            (Outstanding::Transfer, 226 | 250) => self.close(planner.ports, outcome),
+            (Outstanding::Transfer, 226 | 250) => {
+                self.profile.transferred();
+                self.close(planner.ports, outcome);
+            }
             _ => {}
         }
         None
@@ -413,6 +430,21 @@ impl Dialogue {
         self.is_greeted
     }
 
+    /// Whether the server has accepted a login.
+    pub fn is_logged_in(&self) -> bool {
+        self.logged_in
+    }
+
+    /// Whether the next reply ends a transfer.
+    pub fn is_transferring(&self) -> bool {
+        self.waiting.next() == Some(Outstanding::Transfer)
+    }
+
+    /// What the session tells of itself.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
     /// The pinholes that the session holds or has asked for, whether each is open, and until when (time since
     /// boot; of one that is not open yet, nothing is running).
     pub fn pinholes(&self) -> impl Iterator<Item = (Pinhole, bool, Duration)> {
@@ -426,6 +458,7 @@ impl Dialogue {
         let keys: Vec<_> = self.pinholes().map(|(pinhole, ..)| pinhole.key).collect();
         outcome.changes.extend(keys.into_iter().filter(|&key| ports.release(key)).map(Change::Close));
         self.waiting.clear();
+        self.profile.forget_claims();
         self.open = None;
         self.offered = None;
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use super::control::ControlTuple;
 use super::ftp::host_port::Notation;
@@ -10,7 +11,10 @@ use super::pinhole::Pinhole;
 use super::policy::Refusal;
 
 /// Who listens for the data connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, EnumCount, IntoStaticStr, VariantArray,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Mode {
     /// The client: PORT, EPRT.
     Active,
@@ -28,7 +32,10 @@ impl fmt::Display for Mode {
 }
 
 /// Why a connection left inspection for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, EnumCount, IntoStaticStr, VariantArray,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Departure {
     /// AUTH got its 234 (RFC 4217).
     Encrypted,

@@ -25,9 +25,12 @@ pub struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// The line for the log, without its end.
+    /// The line for the log, without its end, and without what is secret in it.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(self.bytes.trim_ascii_end()).into_owned()
+        match self.bytes.get(..5).unwrap_or_default().to_ascii_uppercase().as_slice() {
+            word @ (b"PASS " | b"ACCT ") => format!("{}…", String::from_utf8_lossy(word)),
+            _ => String::from_utf8_lossy(self.bytes.trim_ascii_end()).into_owned(),
+        }
     }
 }
 

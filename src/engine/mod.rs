@@ -5,6 +5,7 @@
 //! asks the [`policy`] and plans an [`opening`]; the [`edits`] are made; the decision names the pinholes.
 
 pub mod control;
+pub mod counters;
 pub mod decision;
 pub mod dialogue;
 pub mod editor;
@@ -22,6 +23,7 @@ pub mod pinhole;
 pub mod policy;
 pub mod ports;
 pub mod position;
+pub mod profile;
 pub mod segment;
 pub mod session;
 mod silent;
@@ -34,7 +36,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use control::{ClientView, ControlTuple};
-pub use decision::{Counters, Decision, RestoreError, Verdict};
+pub use counters::Counters;
+use counters::Treatment;
+pub use decision::{Decision, RestoreError, Verdict};
 use event::{Departure, Event};
 use lost::Lost;
 use outcome::Outcome;
@@ -154,16 +158,24 @@ impl Engine {
 
     /// One packet, taken at `tap`, `now` (time since boot). Its bytes are edited in place.
     pub fn handle(&mut self, now: Duration, tap: Tap, bytes: &mut Vec<u8>) -> Decision {
-        self.counters.packets += 1;
         let mut outcome = Outcome::default();
-        match Packet::parse(bytes) {
+        let decision = match Packet::parse(bytes) {
             Ok(packet) => self.packet(now, tap, packet, &mut outcome),
             Err(Malformed::NotTcp) => Decision::of(Verdict::Pass),
             Err(_) => {
-                self.counters.malformed += 1;
-                Decision::of(Verdict::Drop)
+                self.counters.packet(tap, Treatment::Malformed);
+                return Decision::of(Verdict::Drop);
             }
+        };
+        if let Some(treatment) = Treatment::of(decision.verdict) {
+            self.counters.packet(tap, treatment);
         }
+        decision
+    }
+
+    /// The packet that was to get this verdict has to wait: what belongs to it could not be done.
+    pub fn held_up(&mut self, tap: Tap, verdict: Verdict) {
+        self.counters.held_up(tap, verdict);
     }
 
     fn packet(&mut self, now: Duration, tap: Tap, mut packet: Packet<'_>, outcome: &mut Outcome) -> Decision {
@@ -211,11 +223,9 @@ impl Engine {
             Disposition::Drop => Verdict::Drop,
             Disposition::Edited => {
                 packet.finish();
-                self.counters.edited += 1;
                 Verdict::PassEdited
             }
         };
-        self.counters.dropped += u64::from(verdict == Verdict::Drop);
         Decision {
             verdict,
             changes: session.owed.clone(),
@@ -244,8 +254,7 @@ impl Engine {
             };
             self.lost.remove(&tuple);
             outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
-            let id = self.next_id();
-            self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
+            self.begin(now, tuple, syn);
             return None;
         }
         let goes_on = lost.segment(now, tap, packet);
@@ -273,8 +282,12 @@ impl Engine {
             self.counters.overflow += 1;
             return;
         }
-        let syn = Syn::of(packet);
+        self.begin(now, tuple, Syn::of(packet));
+    }
+
+    fn begin(&mut self, now: Duration, tuple: ControlTuple, syn: Syn) {
         let id = self.next_id();
+        self.counters.connections += 1;
         self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
     }
 
@@ -292,9 +305,10 @@ impl Engine {
         outcome.changes.append(&mut session.owed);
         session.dialogue.end(self.ports.act_for(tuple), outcome);
         outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
-        self.remove(&tuple);
-        let id = self.next_id();
-        self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
+        if let Some(former) = self.remove(&tuple) {
+            self.counters.expired += u64::from(!former.has_ended());
+        }
+        self.begin(now, tuple, syn);
     }
 
     /// A SYN from a server to a port that a PORT or EPRT has named and no 200 has opened. Where that command is the
@@ -311,7 +325,6 @@ impl Engine {
         let mut outcome = Outcome::default();
         session.dialogue.consent(key, now, self.ports.act_for(tuple), &mut outcome);
         let verdict = if outcome.changes.is_empty() { Verdict::Drop } else { Verdict::Pass };
-        self.counters.dropped += u64::from(verdict == Verdict::Drop);
         session.owed.append(&mut outcome.changes);
         session.unreported.append(&mut outcome.events);
         let changes = session.owed.clone();
@@ -356,13 +369,19 @@ impl Engine {
         let told_before = session.told;
         events.retain(|event| {
             match event {
-                Event::Opened(..) => self.counters.opened += 1,
-                Event::Refused { .. } => {
-                    self.counters.refused += 1;
+                Event::Started(_) => self.counters.greeted += 1,
+                Event::LoggedIn => self.counters.logins += 1,
+                Event::Opened(mode, _) => self.counters.opened.add(*mode),
+                Event::Refused { reason, .. } => {
+                    self.counters.refused.add(*reason);
                     session.told = session.told.saturating_add(1);
                     return session.told <= MAX_TOLD;
                 }
-                _ => {}
+                Event::Edited(_) => self.counters.edits += 1,
+                Event::Resumed => self.counters.resumed += 1,
+                Event::Departed(why) => self.counters.departed.add(*why),
+                Event::Ended => self.counters.ended += 1,
+                Event::Muted => {}
             }
             true
         });
@@ -407,6 +426,7 @@ impl Engine {
         });
         for tuple in gone {
             if let Some(mut session) = self.remove(&tuple) {
+                self.counters.expired += u64::from(!session.has_ended());
                 let mut outcome = Outcome::default();
                 session.dialogue.end(self.ports.act_for(tuple), &mut outcome);
                 changes.append(&mut session.owed);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use strum::{EnumCount, IntoStaticStr, VariantArray};
 use thiserror::Error;
 
 use super::ftp::host_port::HostPort;
@@ -35,7 +36,21 @@ pub const MAX_PINHOLES_PER_CLIENT: u32 = 1024;
 const FIRST_PORT: u16 = 1024;
 
 /// Why no pinhole opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Error,
+    Serialize,
+    Deserialize,
+    EnumCount,
+    IntoStaticStr,
+    VariantArray,
+)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Refusal {
     /// Before 230.
     #[error("nobody is logged in (policy.require-login)")]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use super::control::{ClientView, ControlTuple};
 use super::dialogue::Dialogue;
@@ -16,7 +17,8 @@ use super::ports::Ports;
 use super::stream::Stream;
 
 /// Where a packet was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumCount, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Tap {
     /// On its way to the server: behind the firewall and NAT (postrouting, input).
     ToServer,
@@ -113,6 +115,8 @@ pub struct Session {
     pub(super) to_client: Option<Stream>,
     /// What was said.
     pub dialogue: Dialogue,
+    /// When it began (time since boot).
+    began: Duration,
     /// When a packet came last (time since boot).
     pub(super) last_packet: Duration,
     /// When the kernel's elements of the connection were last set (time since boot).
@@ -139,10 +143,27 @@ impl Session {
             to_server: Stream::new(syn.initial),
             to_client: None,
             dialogue: Dialogue::default(),
+            began: now,
             last_packet: now,
             held_since: now,
             is_over: false,
         }
+    }
+
+    /// When it began (time since boot).
+    pub fn began(&self) -> Duration {
+        self.began
+    }
+
+    /// When a packet came last (time since boot).
+    pub fn last_packet(&self) -> Duration {
+        self.last_packet
+    }
+
+    /// How much longer the receivers' streams are than the senders', in bytes: to the server, to the client.
+    pub fn shifts(&self) -> (i64, i64) {
+        let to_client = self.to_client.as_ref().map_or(0, |stream| stream.edits.shift());
+        (self.to_server.edits.shift(), to_client)
     }
 
     /// The SYN of another connection that takes the place of this one, if this SYN-ACK answers it.
@@ -162,6 +183,11 @@ impl Session {
             (false, false) => UNGREETED,
         };
         now.saturating_sub(self.last_packet) > patience
+    }
+
+    /// Whether both sides have closed it, or one has reset it.
+    pub fn has_ended(&self) -> bool {
+        self.is_over
     }
 
     /// Whether the kernel must go on queueing its packets: it is inspected, or needs translation.
@@ -305,6 +331,7 @@ impl Session {
     pub fn unshift(&mut self, ports: &mut Ports) -> Vec<Pinhole> {
         self.is_shifted = false;
         self.is_watched = false;
+        self.unreported.retain(|event| !matches!(event, Event::Edited(_)));
         for stream in [Some(&mut self.to_server), self.to_client.as_mut()].into_iter().flatten() {
             if let Some(promise) = stream.undo_edits() {
                 ports.release(promise.key);

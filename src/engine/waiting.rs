@@ -16,8 +16,10 @@ const MAX_OUTSTANDING: usize = 256;
 pub enum Outstanding {
     /// The connection itself, which is answered by the greeting.
     Greeting,
-    /// USER, PASS, ACCT.
+    /// PASS, ACCT.
     Login,
+    /// USER.
+    User,
     /// REIN.
     Reinitialize,
     /// AUTH.

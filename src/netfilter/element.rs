@@ -26,6 +26,7 @@ const ELEM_LIST_SET: u16 = 2;
 const ELEM_LIST_ELEMENTS: u16 = 3;
 const LIST_ELEM: u16 = 1;
 const ELEM_KEY: u16 = 1;
+const ELEM_EXPIRATION: u16 = 5;
 const DATA_VALUE: u16 = 1;
 
 /// How long a control connection stays in its sets unless it is named again: conntrack's own limit for one that is
@@ -218,6 +219,13 @@ impl Element {
             .string(ELEM_LIST_TABLE, table)
             .string(ELEM_LIST_SET, &self.set.name(self.family).to_string_lossy())
             .nest(ELEM_LIST_ELEMENTS, &Nest::default().nest(LIST_ELEM, &element))
+    }
+
+    /// What is left of its time, if this message of the answer to [`Element::question`] tells.
+    pub fn time_left(message: Message<'_>) -> Option<Duration> {
+        message.is(subsystem::NFTABLES, nft::NEWSETELEM).then_some(())?;
+        let mut list = message.attributes().nest(ELEM_LIST_ELEMENTS)?;
+        Attributes::inside(list.next()?.1).be64(ELEM_EXPIRATION).map(Duration::from_millis)
     }
 
     /// The request for all elements of the sets that hold control connections, by the names of table and set.

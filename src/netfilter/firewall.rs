@@ -340,18 +340,13 @@ impl Firewall {
 
     /// The table's counters.
     pub fn counters(&mut self) -> Result<Vec<Counter>, FirewallError> {
-        let request = Request::new(subsystem::NFTABLES, nft::GETOBJ, INET, DUMP)
-            .string(OBJ_TABLE, "ftpalg")
-            .attribute(OBJ_TYPE, &OBJECT_COUNTER.to_be_bytes());
-        let counters = self.committer.connection().dump(&request, |message| {
-            let attributes = message.attributes();
-            message.is(subsystem::NFTABLES, nft::NEWOBJ).then_some(())?;
-            Some(Counter {
-                name: attributes.string(OBJ_NAME)?,
-                packets: attributes.nest(OBJ_DATA)?.be64(COUNTER_PACKETS)?,
-            })
-        });
-        counters.map_err(reading("counters"))
+        counters(self.committer.connection()).map_err(reading("counters"))
+    }
+
+    /// Whether packets are queued by nftables' own expression, and not by xtables' NFQUEUE; known after
+    /// [`Firewall::divert`].
+    pub fn queues_natively(&self) -> Option<bool> {
+        self.has_native_queue
     }
 
     /// For [`super::watch::Watch`]: whose changes are this one's own, and which are known to have done no harm.
@@ -371,6 +366,21 @@ impl Firewall {
         }
         Ok(())
     }
+}
+
+/// The counters of the daemon's table.
+pub(super) fn counters(connection: &mut Connection) -> io::Result<Vec<Counter>> {
+    let request = Request::new(subsystem::NFTABLES, nft::GETOBJ, INET, DUMP)
+        .string(OBJ_TABLE, "ftpalg")
+        .attribute(OBJ_TYPE, &OBJECT_COUNTER.to_be_bytes());
+    connection.dump(&request, |message| {
+        let attributes = message.attributes();
+        message.is(subsystem::NFTABLES, nft::NEWOBJ).then_some(())?;
+        Some(Counter {
+            name: attributes.string(OBJ_NAME)?,
+            packets: attributes.nest(OBJ_DATA)?.be64(COUNTER_PACKETS)?,
+        })
+    })
 }
 
 fn reading(what: &'static str) -> impl Fn(io::Error) -> FirewallError {

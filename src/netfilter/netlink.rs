@@ -160,7 +160,12 @@ impl<'a> Message<'a> {
 
     /// Its attributes.
     pub fn attributes(&self) -> Attributes<'a> {
-        Attributes(self.payload.get(FAMILY_HEADER..).unwrap_or_default())
+        self.attributes_behind(FAMILY_HEADER)
+    }
+
+    /// Its attributes, where it is none of netfilter's and has a longer header of its own: so many bytes.
+    pub fn attributes_behind(&self, header: usize) -> Attributes<'a> {
+        Attributes(self.payload.get(header..).unwrap_or_default())
     }
 }
 
@@ -235,6 +240,11 @@ impl Connection {
     /// Opens the socket.
     pub fn open() -> io::Result<Self> {
         Ok(Connection { socket: Socket::open(0)?, buffer: Buffer::new(), sequence: 0 })
+    }
+
+    /// Opens one to the kernel's routing.
+    pub fn open_to_routing() -> io::Result<Self> {
+        Ok(Connection { socket: Socket::open_to_routing()?, buffer: Buffer::new(), sequence: 0 })
     }
 
     /// The socket's port id.

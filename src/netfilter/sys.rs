@@ -2,7 +2,7 @@
 //! libnftnl can build that the `nftnl` crate has no safe words for (set elements, the two queue expressions).
 #![allow(unsafe_code, reason = "calls into libnftables, libmnl and libnftnl; everything above is safe")]
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
@@ -15,7 +15,13 @@ use nftnl::{MsgType, NlMsg, ProtoFamily, Rule};
 
 /// libnftables (libnftables.h, version 1 of its ABI).
 mod libnftables {
-    use super::{c_char, c_int};
+    use super::{c_char, c_int, c_uint};
+
+    /// `NFT_CTX_OUTPUT_*`: how lists are written.
+    pub const STATELESS: c_uint = 1 << 2;
+    pub const HANDLE: c_uint = 1 << 3;
+    pub const JSON: c_uint = 1 << 4;
+    pub const TERSE: c_uint = 1 << 11;
 
     /// `struct nft_ctx`, opaque.
     #[repr(C)]
@@ -29,6 +35,8 @@ mod libnftables {
         pub fn nft_ctx_free(ctx: *mut Context);
         pub fn nft_ctx_buffer_output(ctx: *mut Context) -> c_int;
         pub fn nft_ctx_buffer_error(ctx: *mut Context) -> c_int;
+        pub fn nft_ctx_output_set_flags(ctx: *mut Context, flags: c_uint);
+        pub fn nft_ctx_get_output_buffer(ctx: *mut Context) -> *const c_char;
         pub fn nft_ctx_get_error_buffer(ctx: *mut Context) -> *const c_char;
         pub fn nft_run_cmd_from_buffer(ctx: *mut Context, buf: *const c_char) -> c_int;
     }
@@ -80,16 +88,50 @@ impl Nft {
         }
         // SAFETY: error output is buffered (see `new`), so this is null or a NUL-terminated string that lives until
         // the next command; it is copied before.
-        let text = unsafe {
-            let buffer = libnftables::nft_ctx_get_error_buffer(self.context.as_ptr());
-            if buffer.is_null() {
-                String::new()
-            } else {
-                CStr::from_ptr(buffer).to_string_lossy().into_owned()
-            }
-        };
+        let text = unsafe { copied(libnftables::nft_ctx_get_error_buffer(self.context.as_ptr())) };
         Err(said_once(&text))
     }
+
+    /// Runs a command that lists something, and returns what it prints.
+    pub fn list(&mut self, command: &str, style: ListStyle) -> Result<String, String> {
+        let flags = match style {
+            ListStyle::Json => libnftables::JSON | libnftables::STATELESS,
+            ListStyle::JsonWithoutElements => libnftables::JSON | libnftables::STATELESS | libnftables::TERSE,
+            ListStyle::TextWithHandles => libnftables::HANDLE | libnftables::STATELESS | libnftables::TERSE,
+        };
+        // SAFETY: the context is live; this only sets a number in it.
+        unsafe { libnftables::nft_ctx_output_set_flags(self.context.as_ptr(), flags) };
+        let done = self.run(command);
+        // SAFETY: output is buffered (see `new`), so this is null or a NUL-terminated string that lives until the next
+        // command; it is copied before. The flags are a number, as above.
+        let text = unsafe {
+            libnftables::nft_ctx_output_set_flags(self.context.as_ptr(), 0);
+            copied(libnftables::nft_ctx_get_output_buffer(self.context.as_ptr()))
+        };
+        done.map(|()| text)
+    }
+}
+
+/// How [`Nft::list`] writes; counters always without what they have counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListStyle {
+    /// libnftables-json(5).
+    Json,
+    /// The same, with sets that look empty.
+    JsonWithoutElements,
+    /// nft's language, each rule followed by `# handle` and its number.
+    TextWithHandles,
+}
+
+/// A copy of a string of C's; empty if there is none.
+///
+/// SAFETY: `text` must be null or NUL-terminated.
+unsafe fn copied(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: as above.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
 /// What libnftables says of a transaction, without the commands that it says it of: the kernel may refuse each of some
@@ -130,6 +172,15 @@ pub fn give_memory_back() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Gives the calling thread a network namespace of its own, empty but for a loopback interface, for as long as it lives.
+///
+/// # Errors
+/// No permission (`CAP_SYS_ADMIN`), or the kernel has no network namespaces.
+pub fn leave_network() -> io::Result<()> {
+    // SAFETY: no arguments that point anywhere; of this process it concerns the calling thread alone.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The sockets that this process has open; none where proc(5) does not tell.
@@ -206,7 +257,16 @@ unsafe impl Send for Socket {}
 impl Socket {
     /// Opens and binds a socket, listening to the multicast groups of the bit mask.
     pub fn open(groups: u32) -> io::Result<Self> {
-        let socket = mnl::Socket::open(mnl::Bus::Netfilter)?;
+        Self::open_on(mnl::Bus::Netfilter, groups)
+    }
+
+    /// The same to the kernel's routing (rtnetlink(7)).
+    pub fn open_to_routing() -> io::Result<Self> {
+        Self::open_on(mnl::Bus::Route, 0)
+    }
+
+    fn open_on(bus: mnl::Bus, groups: u32) -> io::Result<Self> {
+        let socket = mnl::Socket::open(bus)?;
         socket.bind(groups, mnl::mnl_sys::MNL_SOCKET_AUTOPID)?;
         // SAFETY: the descriptor is open; F_SETFL takes an int.
         let set = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };

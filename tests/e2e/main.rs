@@ -3,6 +3,7 @@
 
 mod addresses;
 mod attacks;
+mod check;
 mod cuts;
 #[path = "../engine/dice.rs"]
 mod dice;
@@ -11,12 +12,15 @@ mod edits;
 mod faults;
 mod forgeries;
 mod harness;
+mod howto;
 mod life;
 mod load;
 mod mtu;
+mod package;
 mod policy_routing;
 mod ports;
 mod seeds;
 mod soak;
+mod status;
 mod topologies;
 mod unit;

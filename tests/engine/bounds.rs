@@ -102,7 +102,7 @@ fn a_flood_of_refusals_is_told_up_to_a_bound() {
     let log = talk.world.router.log();
     assert_eq!(log.iter().filter(|line| line.contains("not opened for \"PORT")).count(), 100);
     assert_eq!(log.iter().filter(|line| line.contains("no longer told")).count(), 1);
-    assert_eq!(talk.world.router.engine.counters().refused, 400);
+    assert_eq!(talk.world.router.engine.counters().refused.total(), 400);
 }
 
 /// What is expected must be put back after a firewall reload, and only that: nftables takes all of it or nothing.

@@ -98,6 +98,11 @@ impl<'a> Command<'a> {
         Some(Self { verb, word, argument: start + length + blanks })
     }
 
+    /// Whether it is USER.
+    pub fn is_user(&self) -> bool {
+        self.word.eq_ignore_ascii_case(b"USER")
+    }
+
     /// Whether an EPSV names this family, or none (RFC 2428, section 3).
     pub fn fits(&self, line: &[u8], family: Family) -> bool {
         match line.get(self.argument..).unwrap_or_default().trim_ascii() {

@@ -109,6 +109,7 @@ fn config() -> Config {
         accept_in: Vec::new(),
         mark: 0x0020_0000,
         state_dir: PathBuf::new(),
+        control_socket: PathBuf::new(),
         pinhole_timeout: Duration::from_secs(60),
         pinhole_ports: 1024..=65535,
         require_login: true,

@@ -115,6 +115,11 @@ impl Daemon {
         self.config.with_extension("state")
     }
 
+    /// Where `ftpalg status` asks it.
+    pub fn control_socket(&self) -> PathBuf {
+        self.config.with_extension("control")
+    }
+
     /// What all runs have logged.
     pub fn log(&self) -> String {
         format!("{}{}", self.earlier, self.process.log())
@@ -131,7 +136,8 @@ impl Drop for Daemon {
 pub fn configuration(router: &Host, dir: &Path, settings: &str, accept_in: &[&str]) -> String {
     let path = |what: &str| dir.join(format!("{}.{what}", router.name()));
     let chains = accept_in.iter().map(|chain| format!("inet filter {chain}")).collect::<Vec<_>>();
-    format!("accept-in = {chains:?}\nstate-dir = {:?}\n{settings}\n", path("state"))
+    let (state, socket) = (path("state"), path("control"));
+    format!("accept-in = {chains:?}\nstate-dir = {state:?}\ncontrol-socket = {socket:?}\n{settings}\n")
 }
 
 fn launch(router: &Host, program: &Path, config: &Path) -> Result<Process> {

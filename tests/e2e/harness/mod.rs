@@ -11,7 +11,7 @@ mod firewall;
 mod footprint;
 mod net;
 mod server;
-mod session;
+pub mod session;
 mod table;
 mod topology;
 

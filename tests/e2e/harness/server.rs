@@ -14,6 +14,8 @@ use netlab::{Host, Process};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServerKind {
     Vsftpd,
+    /// The same, for clients that ask for TLS.
+    VsftpdTls,
     Pyftpdlib,
     Proftpd,
     /// A script of the tests, where no program sends what is to be tested; see peers/handmade_server.py.
@@ -29,6 +31,7 @@ impl fmt::Display for ServerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ServerKind::Vsftpd => "vsftpd",
+            ServerKind::VsftpdTls => "vsftpd with TLS",
             ServerKind::Pyftpdlib => "pyftpdlib",
             ServerKind::Proftpd => "ProFTPD",
             ServerKind::HandMade(style) => return write!(f, "hand-made server ({style})"),
@@ -84,6 +87,10 @@ impl Server {
                 fs::write(&config, vsftpd_config(dir, &root, &log, v6, port))?;
                 host.spawn(&output, "vsftpd", [&config])?
             }
+            ServerKind::VsftpdTls => {
+                fs::write(&config, vsftpd_config(dir, &root, &log, v6, port) + &tls_config(host, dir)?)?;
+                host.spawn(&output, "vsftpd", [&config])?
+            }
             ServerKind::HandMade(style) => {
                 let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/peers/handmade_server.py");
                 let address = if v6 { "::" } else { "0.0.0.0" };
@@ -126,7 +133,7 @@ impl Server {
     fn command(&self, line: &str) -> Option<Command> {
         let (peer, line) = match self.kind {
             // Sat Nov 21 10:00:00 2026 [pid 7] [ftp] FTP command: Client "10.0.0.2", "PASV"
-            ServerKind::Vsftpd => {
+            ServerKind::Vsftpd | ServerKind::VsftpdTls => {
                 let (peer, line) = line.split_once("FTP command: Client \"")?.1.split_once("\", \"")?;
                 (peer, line.strip_suffix('"')?)
             }
@@ -182,6 +189,25 @@ xferlog_std_format=NO
 vsftpd_log_file={log}
 "
     )
+}
+
+/// A certificate, and what makes vsftpd use it.
+fn tls_config(host: &Host, dir: &Path) -> Result<String> {
+    let (key, certificate) = (dir.join("key").display().to_string(), dir.join("cert").display().to_string());
+    let request = ["req", "-x509", "-nodes", "-newkey", "rsa:2048", "-days", "2", "-subj", "/CN=server"];
+    let files = ["-keyout", &key, "-out", &certificate];
+    host.run("openssl", request.iter().chain(&files))?.success()?;
+    Ok(format!(
+        "ssl_enable=YES
+allow_anon_ssl=YES
+force_local_logins_ssl=NO
+force_local_data_ssl=NO
+ssl_ciphers=HIGH
+require_ssl_reuse=NO
+rsa_cert_file={certificate}
+rsa_private_key_file={key}
+"
+    ))
 }
 
 fn proftpd_config(dir: &Path, tools: &Path, root: &Path, log: &Path, v6: bool, port: u16) -> String {

@@ -139,7 +139,7 @@ fn a_broken_file_changes_nothing() -> Result<()> {
     let says = "the configuration stays as it was";
     reload(&mut net, "control-ports = [21]\nqueue = \"many\"", &["forward"], says)?;
     let log = net.daemons[0].log();
-    ensure!(log.contains("router.toml:4:9: queue: "), "file, line, column and key in:\n{log}");
+    ensure!(log.contains("router.toml:5:9: queue: "), "file, line, column and key in:\n{log}");
     let after = net.router().run("nft", ["list", "table", "inet", "filter"])?.success()?.stdout;
     let rules = |text: &str| {
         text.lines().filter(|line| !line.contains("packets")).map(str::to_owned).collect::<Vec<_>>()

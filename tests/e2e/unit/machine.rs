@@ -110,6 +110,11 @@ impl Router {
     /// Loads the example ruleset, starts the unit and a server outside.
     pub fn start(plan: Plan) -> Result<Router> {
         reset()?;
+        Router::at_work(plan)
+    }
+
+    /// The same with the unit as it is installed and configured.
+    pub fn at_work(plan: Plan) -> Result<Router> {
         write_ruleset(plan)?;
         systemctl("restart nftables")?;
         systemctl("start ftpalg")?;

@@ -6,7 +6,7 @@ mod boot;
 mod failing;
 mod journal;
 mod life;
-mod machine;
+pub mod machine;
 mod modules;
 mod sandbox;
 

@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use super::machine::{journal, ruleset, run, wait_until};
+use super::machine::{PROGRAM, journal, ruleset, run, wait_until};
 use super::{Router, property, systemctl};
 use crate::harness::Plan;
 
@@ -78,7 +78,28 @@ fn it_has_one_right_and_all_its_work_is_done_with_it() -> Result<()> {
     // Its state is its own.
     let state = run("stat", &["--format", "%U %a", "/run/ftpalg", "/run/ftpalg/sessions-512"])?;
     ensure!(state == "ftpalg 750\nftpalg 600\n", "{state}");
+    who_may_ask(&user)?;
     router.finish([session])
+}
+
+/// `ftpalg status` is for root and the group: that is what the directory and the socket allow.
+fn who_may_ask(user: &str) -> Result<()> {
+    let socket = run("stat", &["--format", "%U %G %a %F", "/run/ftpalg/control.sock"])?;
+    ensure!(socket == "ftpalg ftpalg 660 socket\n", "{socket}");
+    let table = run(PROGRAM, &["status"])?;
+    ensure!(table.contains("Sessions: ") && table.contains("anonymous"), "{table}");
+    let group = run("id", &["-g", "ftpalg"])?;
+    ensure!(user != "65534", "the daemon is nobody");
+    let nobody = ["--reuid", "65534", "--regid", "65534"];
+    let member = [&nobody[..], &["--groups", group.trim(), PROGRAM, "status", "--json"]].concat();
+    ensure!(
+        run("setpriv", &member)?.starts_with("{\"version\":1,"),
+        "a member of the group gets something else"
+    );
+    let stranger = [&nobody[..], &["--clear-groups", PROGRAM, "status"]].concat();
+    let error = run("setpriv", &stranger).err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(error.contains("status: 77") && error.contains("the group ftpalg may"), "a stranger: {error}");
+    Ok(())
 }
 
 /// Nothing can be run in the daemon's place in the file system but itself, and no other's process be seen.

@@ -1,0 +1,313 @@
+//! The administrator's chains: which of them drop by default, whether control connections get through them, and whether
+//! the first packets of data connections do, by the bit of the mark that ftpalg gives them.
+
+use super::finding::{Finding, Id, Mend};
+use super::packet::Kind;
+use super::proc;
+use super::ruleset::{Base, Chain, Rule, Ruleset};
+use super::walk::{Fate, Walk};
+use crate::config::{ChainName, Config};
+
+/// The priority at which nft-rules/ftpalg.nft marks the first packet of a data connection, in the hooks behind routing.
+/// Chains that come before it do not see the mark.
+const MARKED_AT: i64 = -5;
+
+/// What the firewall is looked at with.
+pub struct Firewall<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// Its file, for people.
+    pub file: &'a str,
+    /// The ruleset.
+    pub ruleset: &'a Ruleset,
+    /// Whether the daemon runs, and so keeps its rules in the chains of `accept-in`.
+    pub daemon_runs: bool,
+}
+
+/// A base chain through which what nothing accepts does not come.
+struct Closed<'a> {
+    chain: &'a Chain,
+    base: &'a Base,
+    /// The rule that drops the rest; `None`: the policy does.
+    by: Option<&'a Rule>,
+    /// The rules that accept new control connections, by port; none where there is none.
+    accepts: Vec<(u16, Option<&'a Rule>)>,
+}
+
+impl Closed<'_> {
+    fn accepts_control(&self) -> bool {
+        self.accepts.iter().any(|(_, rule)| rule.is_some())
+    }
+
+    /// How it drops.
+    fn how(&self) -> String {
+        let name = &self.chain.name;
+        match self.by {
+            Some(rule) => format!("{name} drops by default, by its {rule}"),
+            None => format!("{name} drops by default (policy drop)"),
+        }
+    }
+
+    fn comes_before_the_mark(&self) -> bool {
+        self.base.hook == "prerouting" || self.base.priority <= MARKED_AT
+    }
+}
+
+impl<'a> Firewall<'a> {
+    /// Everything about the chains.
+    pub fn look(&self) -> Vec<Finding> {
+        let closed = self.closed();
+        let mut found = self.missing_chains(&closed);
+        for one in &closed {
+            found.extend(self.data(one, &closed));
+        }
+        if closed.is_empty() {
+            found.push(Finding::right(Id::Chain, "no chain drops by default"));
+        }
+        found.extend(self.control(&closed));
+        found.extend(self.established(&closed));
+        found
+    }
+
+    fn closed(&self) -> Vec<Closed<'a>> {
+        let hooks = ["prerouting", "forward", "input", "output", "postrouting"];
+        let filters = self.ruleset.foreign_base_chains();
+        let filters = filters.filter(|(_, base)| base.kind != "nat" && hooks.contains(&base.hook.as_str()));
+        filters
+            .filter_map(|(chain, base)| {
+                let by = match self.walk(self.data_kind(false)).fate(chain) {
+                    Fate::Passes => return None,
+                    Fate::DroppedBy(rule) => Some(rule),
+                    Fate::DroppedByPolicy => None,
+                };
+                let accepting = |port: &u16| (*port, self.walk(self.control_kind(*port)).accepting(chain));
+                Some(Closed {
+                    chain,
+                    base,
+                    by,
+                    accepts: self.config.control_ports.iter().map(accepting).collect(),
+                })
+            })
+            .collect()
+    }
+
+    fn walk(&self, kind: Kind<'a>) -> Walk<'a> {
+        Walk { ruleset: self.ruleset, kind }
+    }
+
+    /// The first packet of a control connection.
+    fn control_kind(&self, port: u16) -> Kind<'a> {
+        let mark = (self.config.mark, 0);
+        Kind { state: "new", source: None, destination: Some(port), dialled: Some(port), mark }
+    }
+
+    /// The first packet of a data connection, with the bit of the mark or without.
+    fn data_kind(&self, is_marked: bool) -> Kind<'a> {
+        let mark = (self.config.mark, if is_marked { self.config.mark } else { 0 });
+        Kind { state: "new", source: None, destination: None, dialled: None, mark }
+    }
+
+    fn is_listed(&self, chain: &ChainName) -> bool {
+        self.config.accept_in.contains(chain)
+    }
+
+    /// Whether data connections must get through it: control connections do, one way or another.
+    fn is_needed(&self, one: &Closed<'_>, all: &[Closed<'_>]) -> bool {
+        // A server on this host is dialled through input, and dials through output.
+        let serves = || all.iter().any(|other| other.base.hook == "input" && other.accepts_control());
+        one.accepts_control() || (one.base.hook == "output" && serves())
+    }
+
+    /// Whether data connections get through a chain that drops by default.
+    fn data(&self, one: &Closed<'_>, all: &[Closed<'_>]) -> Option<Finding> {
+        let (name, how) = (&one.chain.name, one.how());
+        let right = |what: String| Some(Finding::right(Id::Chain, what));
+        let is_listed = self.is_listed(name);
+        let passes = matches!(self.walk(self.data_kind(true)).fate(one.chain), Fate::Passes);
+        if (is_listed || self.is_needed(one, all)) && one.comes_before_the_mark() {
+            let what = format!(
+                "{how}, before ftpalg has marked data connections (hook {}, priority {}): no rule there can tell them",
+                one.base.hook, one.base.priority
+            );
+            let mend = format!(
+                "in your ruleset let it drop nothing by default, and do that in a chain of hook forward or input with \
+                 a priority above {MARKED_AT}, such as filter"
+            );
+            return Some(Finding::wrong(Id::ChainBeforeMark, what, Mend::advice(mend)));
+        }
+        match (is_listed, passes) {
+            (true, true) => right(format!("{how}; data connections pass it by ftpalg's rule")),
+            (true, false) if !self.daemon_runs => {
+                right(format!("{how}; accept-in names it, so the daemon puts its rule there when it starts"))
+            }
+            (true, false) => Some(self.without_rule(one)),
+            (false, true) => right(format!("{how}; a rule of yours accepts data connections by their mark")),
+            (false, false) if self.is_needed(one, all) => Some(self.not_listed(one, all)),
+            (false, false) => right(format!(
+                "{how}, control connections as well: FTP does not pass it, and needs no rule there"
+            )),
+        }
+    }
+
+    fn without_rule(&self, one: &Closed<'_>) -> Finding {
+        let marked = self.walk(self.data_kind(true));
+        let has_rule = one.chain.rules.iter().any(|rule| {
+            rule.expr.iter().any(|expression| expression.get("accept").is_some())
+                && marked.meets(rule) == super::packet::Truth::Yes
+        });
+        let how = one.how();
+        let reload = Mend::command("systemctl reload ftpalg");
+        if has_rule {
+            let what = format!("{how}, above ftpalg's rule: data connections do not get as far as that");
+            Finding::wrong(Id::AcceptRuleLate, what, reload)
+        } else {
+            let what = format!("{how}, and ftpalg's rule is not there: data connections are dropped");
+            Finding::wrong(Id::AcceptRuleMissing, what, reload)
+        }
+    }
+
+    fn not_listed(&self, one: &Closed<'_>, all: &[Closed<'_>]) -> Finding {
+        let what = format!(
+            "{}, and accept-in does not name it: control connections pass it, their data connections do not",
+            one.how()
+        );
+        Finding::wrong(Id::ChainNotInAcceptIn, what, self.setting(all))
+    }
+
+    /// `accept-in` as it should be: what exists of it, and every chain besides that needs to be there.
+    fn setting(&self, all: &[Closed<'_>]) -> Mend {
+        let mut names: Vec<_> = self.config.accept_in.iter().filter(|name| self.exists(name)).collect();
+        let needed = all.iter().filter(|one| self.is_needed(one, all) && !one.comes_before_the_mark());
+        let passes =
+            |one: &&Closed<'_>| matches!(self.walk(self.data_kind(true)).fate(one.chain), Fate::Passes);
+        for one in needed.filter(|one| !passes(one)) {
+            if !names.contains(&&one.chain.name) {
+                names.push(&one.chain.name);
+            }
+        }
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        Mend::Setting { file: self.file.to_owned(), line: format!("accept-in = {names:?}") }
+    }
+
+    fn exists(&self, name: &ChainName) -> bool {
+        self.ruleset.chain(name).is_some()
+    }
+
+    fn missing_chains(&self, all: &[Closed<'_>]) -> Vec<Finding> {
+        let missing = self.config.accept_in.iter().filter(|name| !self.exists(name));
+        missing
+            .map(|name| {
+                let what = format!(
+                    "accept-in names {name}, and there is no such chain: the ruleset is not loaded, or it has another \
+                     name"
+                );
+                Finding::warning(Id::AcceptInMissing, what, self.setting(all))
+            })
+            .collect()
+    }
+
+    /// Whether new control connections get through, in the hooks where that seems to be meant: those of `accept-in`; if
+    /// there are none, in any.
+    fn control(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
+        let routed = || closed.iter().filter(|one| ["forward", "input"].contains(&one.base.hook.as_str()));
+        let is_listed = |one: &&Closed<'_>| self.is_listed(&one.chain.name);
+        let hooks: Vec<_> = routed().filter(is_listed).map(|one| &one.base.hook).collect();
+        let meant: Vec<_> =
+            routed().filter(|one| hooks.is_empty() || hooks.contains(&&one.base.hook)).collect();
+        if meant.is_empty() {
+            let what = "no chain of the forward and input hooks keeps control connections away";
+            return vec![Finding::right(Id::Control, what)];
+        }
+        let mut found = Vec::new();
+        for (at, port) in self.config.control_ports.iter().enumerate() {
+            let rule = |one: &Closed<'a>| one.accepts.get(at).and_then(|(_, rule)| *rule);
+            match self.blocking(&meant, &rule) {
+                blocking if blocking.is_empty() => {
+                    let rules: Vec<_> =
+                        meant.iter().filter_map(|one| rule(one)).map(ToString::to_string).collect();
+                    let what = format!("new connections to port {port} are accepted by {}", rules.join(", "));
+                    found.push(Finding::right(Id::Control, what));
+                }
+                blocking => found.extend(blocking.iter().map(|one| control_not_accepted(one, *port))),
+            }
+        }
+        found
+    }
+
+    /// The chains that keep a port's control connections away, if nothing lets them through.
+    fn blocking<'b>(
+        &self,
+        meant: &[&'b Closed<'a>],
+        rule: &impl Fn(&Closed<'a>) -> Option<&'a Rule>,
+    ) -> Vec<&'b Closed<'a>> {
+        let mut blocking: Vec<&Closed<'a>> = Vec::new();
+        let mut is_open = false;
+        for hook in ["forward", "input"] {
+            for families in [["inet", "ip"], ["inet", "ip6"]] {
+                let sees = |one: &&&Closed<'_>| {
+                    one.base.hook == hook && families.contains(&one.chain.name.family.as_str())
+                };
+                let chains: Vec<_> = meant.iter().filter(sees).copied().collect();
+                let (open, shut): (Vec<_>, Vec<_>) = chains.into_iter().partition(|one| rule(one).is_some());
+                is_open |= !open.is_empty() && shut.is_empty();
+                // One lets it through and the next one does not: that is hardly meant.
+                if !open.is_empty() && !shut.is_empty() {
+                    blocking.extend(shut);
+                }
+            }
+        }
+        if blocking.is_empty() && !is_open {
+            blocking.extend(meant);
+        }
+        blocking.dedup_by_key(|one| &one.chain.name);
+        blocking
+    }
+
+    fn established(&self, closed: &[Closed<'_>]) -> Vec<Finding> {
+        // Only the first packet of a data connection is marked.
+        let kind = Kind { state: "established", ..self.data_kind(false) };
+        let matters =
+            closed.iter().filter(|one| self.is_listed(&one.chain.name) || self.is_needed(one, closed));
+        let lacking = matters.filter(|one| self.walk(kind).accepting(one.chain).is_none());
+        lacking
+            .map(|one| {
+                let what = format!(
+                    "{}, and no rule was seen that accepts established connections: only their first packets pass",
+                    one.how()
+                );
+                let rule = format!("nft insert rule {} ct state established,related accept", one.chain.name);
+                Finding::warning(Id::EstablishedNotAccepted, what, Mend::command(rule))
+            })
+            .collect()
+    }
+}
+
+fn control_not_accepted(one: &Closed<'_>, port: u16) -> Finding {
+    let what = format!(
+        "{}, and no rule was seen that accepts new connections to port {port}: FTP does not get through",
+        one.how()
+    );
+    let rule = format!("nft insert rule {} tcp dport {port} ct state new accept", one.chain.name);
+    Finding::warning(Id::ControlNotAccepted, what, Mend::command(rule))
+}
+
+/// Rules that nftables does not show.
+pub fn legacy() -> Option<Finding> {
+    let names =
+        |file| proc::net(file).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let tables: Vec<_> = [("ip", "ip_tables_names"), ("ip6", "ip6_tables_names")]
+        .into_iter()
+        .flat_map(|(family, file)| names(file).into_iter().map(move |name| format!("{family} {name}")))
+        .collect();
+    if tables.is_empty() {
+        return None;
+    }
+    let what = format!(
+        "the old iptables has tables here ({}): nftables does not show their rules, and they are not looked at",
+        tables.join(", ")
+    );
+    let mend = "`iptables-legacy-save` and `ip6tables-legacy-save` show them; what stands above about chains that drop \
+                by default is true of theirs, too, which need a rule with `-m mark --mark MARK/MARK -j ACCEPT`; \
+                iptables-nft-restore moves them to nftables";
+    Some(Finding::unseen(Id::LegacyRules, what, Mend::advice(mend)))
+}

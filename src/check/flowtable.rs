@@ -1,0 +1,115 @@
+//! Flowtables: a connection that is in one passes everything else by, ftpalg as well.
+
+use super::finding::{Finding, Id, Mend};
+use super::packet::{Kind, Truth};
+use super::ruleset::{Rule, Ruleset};
+use super::walk::Walk;
+use crate::config::Config;
+use crate::netfilter::{Listing, ListingError};
+
+/// Whether a rule puts control connections into one.
+pub fn look(config: &Config, ruleset: &Ruleset, listing: &mut Listing) -> Result<Vec<Finding>, ListingError> {
+    let mut found = Vec::new();
+    for rule in taking(config, ruleset) {
+        let what = format!(
+            "{rule} puts control connections into a flowtable: once they are established their packets pass ftpalg by"
+        );
+        let mend = match listing.rule(&rule.chain, rule.handle)? {
+            Some(text) => Mend::Command(replacement(config, rule, &text)),
+            None => Mend::advice("the rule is gone already; check again"),
+        };
+        found.push(Finding::wrong(Id::FlowtableTakesControl, what, mend));
+    }
+    if found.is_empty() {
+        found.push(Finding::right(Id::Flowtable, "no rule puts control connections into a flowtable"));
+    }
+    Ok(found)
+}
+
+/// The rules that put packets of control connections, in either direction, into a flowtable.
+fn taking<'a>(config: &Config, ruleset: &'a Ruleset) -> Vec<&'a Rule> {
+    let adds = |rule: &&Rule| rule.expr.iter().any(|expression| expression.get("flow").is_some());
+    let takes = |rule: &&Rule| {
+        config.control_ports.iter().any(|port| {
+            let any = Kind {
+                state: "established",
+                source: None,
+                destination: None,
+                dialled: Some(*port),
+                mark: (config.mark, 0),
+            };
+            [Kind { destination: Some(*port), ..any }, Kind { source: Some(*port), ..any }]
+                .into_iter()
+                .any(|kind| Walk { ruleset, kind }.meets(rule) != Truth::No)
+        })
+    };
+    ruleset.foreign_rules().filter(adds).filter(takes).collect()
+}
+
+/// The same rule for all other connections.
+fn replacement(config: &Config, rule: &Rule, text: &str) -> String {
+    let ports: Vec<_> = config.control_ports.iter().map(u16::to_string).collect();
+    let ports = match ports.as_slice() {
+        [port] => port.clone(),
+        ports => format!("{{ {} }}", ports.join(", ")),
+    };
+    format!(
+        "nft 'replace rule {} handle {} th dport != {ports} th sport != {ports} {text}'",
+        rule.chain, rule.handle
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DPORT: &str =
+        r#"{"match":{"op":"!=","left":{"payload":{"protocol":"tcp","field":"dport"}},"right":21}}"#;
+    const SPORT: &str = r#"{"match":{"op":"!=","left":{"payload":{"protocol":"th","field":"sport"}},"right":{"set":[20,21]}}}"#;
+    const DIALLED: &str =
+        r#"{"match":{"op":"!=","left":{"ct":{"key":"proto-dst","dir":"original"}},"right":21}}"#;
+    const BOTH: &str = r#"{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"protocol"}},"right":{"set":["tcp","udp"]}}}"#;
+    const UDP: &str = r#"{"match":{"op":"==","left":{"meta":{"key":"l4proto"}},"right":"udp"}}"#;
+    const NEW: &str = r#"{"match":{"op":"in","left":{"ct":{"key":"state"}},"right":"new"}}"#;
+
+    /// Rules as libnftables lists them.
+    fn takes(conditions: &str) -> bool {
+        let text = format!(
+            r#"{{"nftables":[{{"chain":{{"family":"inet","table":"filter","name":"forward","handle":1}}}},
+            {{"rule":{{"family":"inet","table":"filter","chain":"forward","handle":9,
+            "expr":[{conditions},{{"flow":{{"op":"add","flowtable":"@f"}}}}]}}}}]}}"#
+        );
+        !taking(&Config::default(), &Ruleset::parse(&text).unwrap()).is_empty()
+    }
+
+    #[test]
+    fn either_direction_of_a_control_connection_counts() {
+        for (conditions, is_taken) in [
+            (BOTH.to_owned(), true),
+            (DPORT.to_owned(), true),
+            (SPORT.to_owned(), true),
+            (format!("{DPORT},{SPORT}"), false),
+            (DIALLED.to_owned(), false),
+            (UDP.to_owned(), false),
+            (NEW.to_owned(), false),
+        ] {
+            assert_eq!(takes(&conditions), is_taken, "{conditions}");
+        }
+    }
+
+    #[test]
+    fn the_mend_leaves_the_rest_of_the_rule_as_it_is() {
+        let chain = crate::config::ChainName {
+            family: "inet".to_owned(),
+            table: "filter".to_owned(),
+            chain: "forward".to_owned(),
+        };
+        let rule = Rule { chain, handle: 9, expr: Vec::new() };
+        let config = Config { control_ports: vec![21, 2121], ..Config::default() };
+        assert_eq!(
+            replacement(&config, &rule, "ip protocol { tcp, udp } flow add @f"),
+            "nft 'replace rule inet filter forward handle 9 th dport != { 21, 2121 } th sport != { 21, 2121 } \
+             ip protocol { tcp, udp } flow add @f'"
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! The kernel's own FTP helper: where it gets the same connections, both would rewrite them.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::finding::{Finding, Id, Mend};
+use super::packet::{Kind, Truth};
+use super::proc;
+use super::ruleset::{Rule, Ruleset};
+use super::walk::Walk;
+use crate::config::Config;
+
+/// Whether anything gives control connections to it.
+pub fn look(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let is_met = |rule: &&Rule| {
+        config.control_ports.iter().any(|port| {
+            let mark = (config.mark, 0);
+            let kind =
+                Kind { state: "new", source: None, destination: Some(*port), dialled: Some(*port), mark };
+            Walk { ruleset, kind }.meets(rule) != Truth::No
+        })
+    };
+    for rule in ruleset.foreign_rules().filter(|rule| assigns(rule, ruleset)).filter(is_met) {
+        let what = format!(
+            "{rule} gives control connections to the kernel's FTP helper as well: both would rewrite addresses and \
+             open ports"
+        );
+        found.push(Finding::wrong(Id::KernelHelperAssigned, what, deletion(rule)));
+    }
+    let is_there = Path::new("/sys/module/nf_conntrack_ftp").exists();
+    for rule in ruleset.foreign_rules().filter(|rule| is_there && is_ct_target(rule)).filter(is_met) {
+        let what = format!(
+            "{rule} uses xtables' CT target, which nftables can't read: if it says `--helper ftp`, the kernel's helper \
+             rewrites the same connections"
+        );
+        found.push(Finding::warning(Id::KernelHelperPossible, what, deletion(rule)));
+    }
+    if found.is_empty() {
+        found.push(Finding::right(
+            Id::KernelHelper,
+            "no rule gives control connections to the kernel's FTP helper",
+        ));
+    }
+    found
+}
+
+/// Kernels before 6.0 could be told to give the helper every connection to port 21, whatever the rules say.
+pub fn automatic(config: &Config) -> Option<Finding> {
+    const SWITCH: &str = "net.netfilter.nf_conntrack_helper";
+    let is_on = proc::sysctl(SWITCH) == Some(1) && Path::new("/sys/module/nf_conntrack_ftp").exists();
+    if !is_on || !config.control_ports.contains(&21) {
+        return None;
+    }
+    let what = "the kernel gives each connection to port 21 to its own FTP helper: both would rewrite addresses and \
+                open ports";
+    Some(Finding::wrong(Id::KernelHelperAutomatic, what, Mend::command(format!("sysctl -w {SWITCH}=0"))))
+}
+
+fn deletion(rule: &Rule) -> Mend {
+    Mend::command(format!("nft delete rule {} handle {}", rule.chain, rule.handle))
+}
+
+/// Whether a rule assigns a helper that is FTP's, by its name or by a map that holds its name.
+fn assigns(rule: &Rule, ruleset: &Ruleset) -> bool {
+    let is_its_table =
+        |place: &(String, String)| (&place.0, &place.1) == (&rule.chain.family, &rule.chain.table);
+    let mut helpers = ruleset.helpers.iter().filter(|one| one.kind == "ftp" && is_its_table(&one.place));
+    let assigned: Vec<_> = rule.expr.iter().filter_map(|expression| expression.get("ct helper")).collect();
+    helpers.any(|helper| assigned.iter().any(|value| mentions(value, &helper.name)))
+}
+
+fn mentions(value: &Value, name: &str) -> bool {
+    match value {
+        // A named map: what it holds is not known.
+        Value::String(text) => text == name || text.starts_with('@'),
+        Value::Array(list) => list.iter().any(|one| mentions(one, name)),
+        Value::Object(members) => members.values().any(|one| mentions(one, name)),
+        _ => false,
+    }
+}
+
+fn is_ct_target(rule: &Rule) -> bool {
+    let is_it = |expression: &Value| {
+        let xt = expression.get("xt")?;
+        Some((xt.get("type")?.as_str()?, xt.get("name")?.as_str()?) == ("target", "CT"))
+    };
+    rule.expr.iter().any(|expression| is_it(expression).unwrap_or(false))
+}

@@ -1,0 +1,214 @@
+//! Kinds of packets, and whether a rule's conditions hold for one: for all of its packets, for none, or for some.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::ruleset::{Rule, SetName};
+
+/// Whether something holds for the packets of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Truth {
+    /// For none of them.
+    No,
+    /// For some, or it can't be told.
+    Maybe,
+    /// For all of them.
+    Yes,
+}
+
+impl From<bool> for Truth {
+    fn from(is_so: bool) -> Self {
+        if is_so { Truth::Yes } else { Truth::No }
+    }
+}
+
+impl Truth {
+    fn negated(self) -> Self {
+        match self {
+            Truth::No => Truth::Yes,
+            Truth::Maybe => Truth::Maybe,
+            Truth::Yes => Truth::No,
+        }
+    }
+}
+
+/// A kind of packets: TCP, between other hosts or from another host to this one. `None` stands for any.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind<'a> {
+    /// conntrack's state.
+    pub state: &'a str,
+    /// The port that it comes from.
+    pub source: Option<u16>,
+    /// The port that it goes to.
+    pub destination: Option<u16>,
+    /// The port that the connection's first packet went to.
+    pub dialled: Option<u16>,
+    /// What is known of the packet mark: the bits, and their values.
+    pub mark: (u32, u32),
+}
+
+/// What named sets hold, as far as it is known.
+pub type Sets = HashMap<SetName, Vec<Value>>;
+
+/// What a condition looks at, as far as it is known of a [`Kind`].
+enum Known<'a> {
+    /// Nothing.
+    Unknown,
+    /// Packets of another protocol.
+    Foreign,
+    /// A number.
+    Number(u32),
+    /// A word, or one of several for the same.
+    Word(&'a [&'a str]),
+    /// A name of an interface, which is not that of the loopback.
+    Interface,
+    /// Some bits of the mark: which, and their values.
+    Bits(u32, u32),
+}
+
+/// Whether one `match` of a rule holds for packets of a kind.
+pub fn holds(condition: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Truth {
+    let (Some(left), Some(right)) = (condition.get("left"), condition.get("right")) else {
+        return Truth::Maybe;
+    };
+    let op = condition.get("op").and_then(Value::as_str).unwrap_or("==");
+    let truth = match (known(left, kind), op) {
+        (Known::Unknown, _) if left.get("concat").is_some() => return one_of(left, right, kind, rule, sets),
+        (Known::Unknown, _) => return Truth::Maybe,
+        (Known::Foreign, _) => return Truth::No,
+        (Known::Number(number), "<" | ">" | "<=" | ">=") => return ordered(number, op, right),
+        (known, "==" | "!=" | "in") => is_one(&known, right, rule, sets),
+        _ => return Truth::Maybe,
+    };
+    if op == "!=" { truth.negated() } else { truth }
+}
+
+/// Whether a value that a rule looks up, as `vmap` does, is this key, for packets of a kind.
+pub fn is_key(looked_at: &Value, key: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Truth {
+    match known(looked_at, kind) {
+        Known::Unknown => one_of(looked_at, &Value::Array(vec![key.clone()]), kind, rule, sets),
+        Known::Foreign => Truth::No,
+        known => is_one(&known, key, rule, sets),
+    }
+}
+
+fn known<'a>(expression: &Value, kind: &Kind<'a>) -> Known<'a> {
+    let Some((name, inside)) = expression.as_object().and_then(|object| object.iter().next()) else {
+        return Known::Unknown;
+    };
+    let word = |member: &str| inside.get(member).and_then(Value::as_str).unwrap_or_default();
+    let number = |port: Option<u16>| port.map_or(Known::Unknown, |port| Known::Number(port.into()));
+    match (name.as_str(), word("protocol"), word("field"), word("key")) {
+        ("payload", "tcp" | "th", "dport", _) => number(kind.destination),
+        ("payload", "tcp" | "th", "sport", _) => number(kind.source),
+        ("payload", "ip", "protocol", _) | ("payload", "ip6", "nexthdr", _) | ("meta", _, _, "l4proto") => {
+            Known::Word(&["tcp", "6"])
+        }
+        (
+            "payload",
+            "udp" | "udplite" | "icmp" | "icmpv6" | "igmp" | "sctp" | "dccp" | "esp" | "ah" | "comp" | "arp",
+            ..,
+        ) => Known::Foreign,
+        ("meta", _, _, "iif" | "oif" | "iifname" | "oifname") => Known::Interface,
+        ("meta", _, _, "mark") => Known::Bits(kind.mark.0, kind.mark.1),
+        ("ct", _, _, "state") => Known::Word(match kind.state {
+            "new" => &["new"],
+            _ => &["established"],
+        }),
+        ("ct", _, _, "proto-dst") if word("dir") == "original" => number(kind.dialled),
+        ("ct", _, _, "proto-src") if word("dir") == "reply" => number(kind.dialled),
+        ("&", ..) => masked(inside, kind),
+        _ => Known::Unknown,
+    }
+}
+
+/// Bits of the mark that a rule cuts out.
+fn masked<'a>(operands: &Value, kind: &Kind<'a>) -> Known<'a> {
+    let (Some(left), Some(mask)) = (operands.get(0), operands.get(1).and_then(as_u32)) else {
+        return Known::Unknown;
+    };
+    match known(left, kind) {
+        // The others are known, too: they are cut away.
+        Known::Bits(bits, values) => Known::Bits(bits | !mask, values & mask),
+        _ => Known::Unknown,
+    }
+}
+
+pub fn as_u32(value: &Value) -> Option<u32> {
+    u32::try_from(value.as_u64()?).ok()
+}
+
+fn ordered(number: u32, op: &str, right: &Value) -> Truth {
+    let Some(right) = as_u32(right) else { return Truth::Maybe };
+    Truth::from(match op {
+        "<" => number < right,
+        ">" => number > right,
+        "<=" => number <= right,
+        _ => number >= right,
+    })
+}
+
+/// Whether what is known is among what a rule names: a value, a range, a list, a set.
+fn is_one(known: &Known<'_>, right: &Value, rule: &Rule, sets: &Sets) -> Truth {
+    if let Some(name) = right.as_str().and_then(|name| name.strip_prefix('@')) {
+        let place = (rule.chain.family.clone(), rule.chain.table.clone(), name.to_owned());
+        return sets.get(&place).map_or(Truth::Maybe, |list| any(list, |one| is_one(known, one, rule, sets)));
+    }
+    if let Some(list) = right.as_array().or_else(|| right.get("set")?.as_array()) {
+        return any(list, |one| is_one(known, one, rule, sets));
+    }
+    if let Some(inside) = right.get("elem").and_then(|elem| elem.get("val")) {
+        return is_one(known, inside, rule, sets);
+    }
+    match known {
+        Known::Number(number) => is_number(*number, right),
+        Known::Word(words) => {
+            let text = right.as_str().map_or_else(|| right.to_string(), str::to_owned);
+            words.contains(&text.as_str()).into()
+        }
+        Known::Interface if right.as_str() == Some("lo") => Truth::No,
+        Known::Bits(bits, values) => match as_u32(right) {
+            Some(number) if *bits == u32::MAX => (number == *values).into(),
+            Some(number) if number & bits != *values & bits => Truth::No,
+            _ => Truth::Maybe,
+        },
+        Known::Interface | Known::Unknown => Truth::Maybe,
+        Known::Foreign => Truth::No,
+    }
+}
+
+fn is_number(number: u32, right: &Value) -> Truth {
+    if let Some(range) = right.get("range") {
+        let bounds = range.get(0).and_then(as_u32).zip(range.get(1).and_then(as_u32));
+        return bounds.map_or(Truth::Maybe, |(low, high)| (low..=high).contains(&number).into());
+    }
+    as_u32(right).map_or(Truth::Maybe, |right| (number == right).into())
+}
+
+fn any(list: &[Value], is_so: impl FnMut(&Value) -> Truth) -> Truth {
+    list.iter().map(is_so).max().unwrap_or(Truth::No)
+}
+
+/// The same for a concatenation, part by part.
+fn one_of(left: &Value, right: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Truth {
+    let Some(parts) = left.get("concat").and_then(Value::as_array) else { return Truth::Maybe };
+    let list = right.get("set").unwrap_or(right);
+    if let Some(name) = list.as_str().and_then(|name| name.strip_prefix('@')) {
+        let place = (rule.chain.family.clone(), rule.chain.table.clone(), name.to_owned());
+        return sets
+            .get(&place)
+            .map_or(Truth::Maybe, |list| one_of(left, &Value::Array(list.clone()), kind, rule, sets));
+    }
+    let Some(list) = list.as_array() else { return Truth::Maybe };
+    any(list, |element| {
+        let element = element.get("elem").and_then(|elem| elem.get("val")).unwrap_or(element);
+        let values = element.get("concat").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let all = parts.iter().zip(values).map(|(part, value)| match known(part, kind) {
+            Known::Unknown => Truth::Maybe,
+            Known::Foreign => Truth::No,
+            known => is_one(&known, value, rule, sets),
+        });
+        if values.is_empty() { Truth::Maybe } else { all.min().unwrap_or(Truth::Maybe) }
+    })
+}

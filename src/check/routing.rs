@@ -1,0 +1,97 @@
+//! Forwarding, and the reverse-path filter.
+
+use std::collections::BTreeSet;
+
+use super::finding::{Finding, Id, Mend};
+use super::proc;
+use super::ruleset::Ruleset;
+use crate::config::Config;
+use crate::netfilter::marked_routes;
+
+/// Whether this host forwards, where data connections are to be forwarded.
+pub fn forwarding(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
+    let mut forwards = config.accept_in.iter().filter_map(|name| ruleset.chain(name)?.base.as_ref());
+    if !forwards.any(|base| base.hook == "forward") {
+        return Vec::new();
+    }
+    let is_on = |version| {
+        proc::sysctl(&format!("net.{version}.conf.all.forwarding")) == Some(1)
+            || proc::by_interface(version, "forwarding").values().any(|on| *on == 1)
+    };
+    let (v4, v6) = (is_on("ipv4"), is_on("ipv6"));
+    let mend4 = || Mend::command("sysctl -w net.ipv4.ip_forward=1");
+    let mend6 = || Mend::command("sysctl -w net.ipv6.conf.all.forwarding=1");
+    let off = |protocol: &str| {
+        format!(
+            "accept-in names a forward chain, and this host does not forward {protocol}: no FTP passes it"
+        )
+    };
+    match (v4, v6) {
+        (false, false) => vec![Finding::wrong(Id::ForwardingOff, off("anything"), mend4())],
+        (false, true) if networks4().len() > 1 => {
+            vec![Finding::warning(Id::ForwardingOff, off("IPv4"), mend4())]
+        }
+        (true, false) if networks6().len() > 1 => {
+            vec![Finding::warning(Id::ForwardingOff, off("IPv6"), mend6())]
+        }
+        _ => {
+            let what = match (v4, v6) {
+                (true, true) => "IPv4 and IPv6",
+                (true, false) => "IPv4",
+                _ => "IPv6",
+            };
+            vec![Finding::right(Id::Forwarding, format!("this host forwards {what}"))]
+        }
+    }
+}
+
+/// The interfaces with routes in IPv4's main table: the first column of /proc/net/route.
+fn networks4() -> BTreeSet<String> {
+    let table = proc::net("route").unwrap_or_default();
+    let names = table.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "lo").map(str::to_owned).collect()
+}
+
+/// The interfaces with global IPv6 addresses: of /proc/net/if_inet6, the last column where the fourth, the scope, is 0.
+fn networks6() -> BTreeSet<String> {
+    let table = proc::net("if_inet6").unwrap_or_default();
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let global = rows.filter(|row| row.get(3) == Some(&"00"));
+    global.filter_map(|row| row.last().filter(|name| **name != "lo").map(|name| (*name).to_owned())).collect()
+}
+
+/// Whether a strict reverse-path filter (RFC 3704, 2.2) refuses what policy routing by marks brings in. It asks the way
+/// back without the mark, unless `src_valid_mark` is set, and that way leads out of another interface.
+pub fn reverse_path() -> Finding {
+    let rules = match marked_routes() {
+        Ok(rules) => rules,
+        Err(error) => {
+            let what = format!(
+                "whether routing looks at marks, which a strict reverse-path filter does not ({error})"
+            );
+            return Finding::unseen(Id::NotLookedAt, what, Mend::command("ip rule"));
+        }
+    };
+    if !rules.iter().any(|rule| rule.is_v4) {
+        return Finding::right(Id::ReversePath, "no routing rule looks at the packet mark");
+    }
+    let all = |name: &str| proc::sysctl(&format!("net.ipv4.conf.all.{name}")).unwrap_or(0);
+    let marks_count = proc::by_interface("ipv4", "src_valid_mark");
+    // The kernel takes the larger of both filters, and either switch (IN_DEV_MAXCONF, IN_DEV_ORCONF).
+    let counts = |interface: &String| all("src_valid_mark") == 1 || marks_count.get(interface) == Some(&1);
+    let filters = proc::by_interface("ipv4", "rp_filter");
+    let strict = filters.iter().filter(|(name, mode)| all("rp_filter").max(**mode) == 1 && !counts(name));
+    let strict: Vec<_> = strict.map(|(name, _)| name.as_str()).collect();
+    if strict.is_empty() {
+        let what =
+            "routing rules look at the packet mark, and no strict reverse-path filter stands in their way";
+        return Finding::right(Id::ReversePath, what);
+    }
+    let what = format!(
+        "routing rules look at the packet mark, and the reverse-path filter is strict without looking at it on {}: what \
+         comes in by a way that a mark decides is dropped",
+        strict.join(", ")
+    );
+    let mend = Mend::command("sysctl -w net.ipv4.conf.all.src_valid_mark=1");
+    Finding::warning(Id::ReversePathStrict, what, mend)
+}

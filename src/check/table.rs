@@ -1,0 +1,160 @@
+//! The daemon's own tables: there, whole, and as this configuration asks for.
+
+use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::finding::{Finding, Id, Mend};
+use super::ruleset::{elements, objects, string};
+use crate::netfilter::ruleset::HOLD_NAMES;
+use crate::netfilter::{Listing, ListingError, Trial};
+
+/// The daemon puts back within some 30 ms what somebody has changed; what is still not right after this long stays so.
+const MEANWHILE: Duration = Duration::from_millis(300);
+const LOOKS: usize = 3;
+
+/// How many of the objects that differ are named.
+const MOST_NAMED: usize = 3;
+
+/// What differs in one table.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Differences {
+    /// What should be there, and as it should be.
+    wanted: Vec<String>,
+    /// What should not be there, as `nft delete` names it.
+    foreign: Vec<String>,
+}
+
+/// The tables while the daemon runs.
+pub fn look(listing: &mut Listing, trial: &Trial) -> Result<Vec<Finding>, ListingError> {
+    let mut found = look_once(listing, trial)?;
+    for _ in 1..LOOKS {
+        if found.iter().all(|finding| finding.id == Id::Table) {
+            break;
+        }
+        sleep(MEANWHILE);
+        found = look_once(listing, trial)?;
+    }
+    Ok(found)
+}
+
+fn look_once(listing: &mut Listing, trial: &Trial) -> Result<Vec<Finding>, ListingError> {
+    let reload = || Mend::command("systemctl reload ftpalg");
+    let Some(table) = listing.table("ftpalg")? else {
+        let what = "table inet ftpalg is not there: no control connection is read";
+        return Ok(vec![Finding::wrong(Id::TableMissing, what, reload())]);
+    };
+    let mut differences = compare(&trial.table, &table);
+    let ports = listing.set("inet", "ftpalg", "control_ports");
+    if ports.map_or(true, |ports| elements(&ports) != elements(&trial.control_ports)) {
+        differences.wanted.push("the elements of set control_ports".to_owned());
+    }
+    if let Some(wanted) = &trial.hold {
+        let Some(hold) = HOLD_NAMES.into_iter().find_map(|name| listing.table(name).transpose()) else {
+            let what =
+                "table inet ftpalg_hold is not there, which keeps a firewall reload from corrupting sessions";
+            let mend = Mend::command("systemctl restart ftpalg");
+            return Ok(vec![Finding::wrong(Id::TableMissing, what, mend)]);
+        };
+        differences.wanted.extend(compare(wanted, &hold?).wanted);
+    }
+    Ok(tell(differences))
+}
+
+fn tell(Differences { mut wanted, foreign }: Differences) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if !wanted.is_empty() {
+        let more = wanted.len().saturating_sub(MOST_NAMED);
+        wanted.truncate(MOST_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let what = format!(
+            "ftpalg's tables are not as this configuration and this version of ftpalg load them: {}{more}. Somebody has \
+             changed them, or the daemon has not read the configuration since it was changed",
+            wanted.join(", ")
+        );
+        found.push(Finding::wrong(Id::TableChanged, what, Mend::command("systemctl reload ftpalg")));
+    }
+    if !foreign.is_empty() {
+        let what = format!("table inet ftpalg holds what is not ftpalg's: {}", foreign.join(", "));
+        let delete = |one: &String| {
+            let (kind, name) = one.split_once(' ').unwrap_or((one, ""));
+            format!("nft delete {kind} inet ftpalg {name}")
+        };
+        let mend = Mend::command(foreign.iter().map(delete).collect::<Vec<_>>().join("; "));
+        found.push(Finding::warning(Id::TableChanged, what, mend));
+    }
+    if found.is_empty() {
+        found.push(Finding::right(Id::Table, "table inet ftpalg is as the daemon loads it"));
+    }
+    found
+}
+
+/// What a daemon that is not there has left, if anything.
+pub fn left(listing: &mut Listing) -> Result<Option<Finding>, ListingError> {
+    let start = || Mend::command("systemctl start ftpalg");
+    if let Some(table) = listing.table("ftpalg")? {
+        let is_whole = contents(&table).keys().any(|name| name == "chain divert");
+        return Ok(Some(if is_whole {
+            let what = "table inet ftpalg is left from a daemon that was killed: shifted connections wait, others \
+                        fare as `when-down` says";
+            Finding::warning(Id::TableLeft, what, start())
+        } else {
+            let what = "a guard holds up connections whose text was changed until ftpalg is back (`nft delete table \
+                        inet ftpalg` gives them up)";
+            Finding::warning(Id::GuardWaiting, what, start())
+        }));
+    }
+    for name in HOLD_NAMES {
+        if listing.table(name)?.is_some() {
+            let what = format!(
+                "table inet {name} is kept from a daemon that is not there any more: it holds up connections whose \
+                 text was changed until ftpalg is back"
+            );
+            return Ok(Some(Finding::warning(Id::GuardWaiting, what, start())));
+        }
+    }
+    Ok(None)
+}
+
+fn compare(wanted: &str, there: &str) -> Differences {
+    let (wanted, there) = (contents(wanted), contents(there));
+    let differs = |name: &&String| there.get(*name) != wanted.get(*name);
+    Differences {
+        wanted: wanted.keys().filter(differs).cloned().collect(),
+        foreign: there.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect(),
+    }
+}
+
+/// A table's objects by kind and name, without what differs from one loading to the next; chains with their rules.
+fn contents(listing: &str) -> BTreeMap<String, Vec<Value>> {
+    let listing: Value = serde_json::from_str(listing).unwrap_or_default();
+    let mut contents: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for (kind, object) in objects(&listing) {
+        let name = match kind {
+            "metainfo" | "table" => continue,
+            "rule" => format!("chain {}", string(object, "chain")),
+            _ => format!("{kind} {}", string(object, "name")),
+        };
+        let mut object = plain(object);
+        if let (Some(members), "set" | "map") = (object.as_object_mut(), kind) {
+            members.remove("elem");
+        }
+        contents.entry(name).or_default().push(object);
+    }
+    contents
+}
+
+/// Without handles, counts and the table's name.
+fn plain(object: &Value) -> Value {
+    match object {
+        Value::Object(members) => {
+            let differing = ["handle", "packets", "bytes", "table", "index"];
+            let kept = members.iter().filter(|(name, _)| !differing.contains(&name.as_str()));
+            Value::Object(kept.map(|(name, value)| (name.clone(), plain(value))).collect())
+        }
+        Value::Array(list) => Value::Array(list.iter().map(plain).collect()),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,217 @@
+//! What a chain does with a kind of packets: what it does to all of them for certain, and whether it may accept some.
+
+use serde_json::Value;
+
+use super::packet::{Kind, Sets, Truth, holds, is_key};
+use super::ruleset::{Chain, Rule, Ruleset};
+use crate::config::ChainName;
+
+/// How deep chains may call each other (`NFT_JUMP_STACK_SIZE`).
+const DEEPEST: usize = 16;
+
+/// What becomes of all packets of a kind in a base chain.
+#[derive(Debug, Clone, Copy)]
+pub enum Fate<'a> {
+    /// Accepted, or for a program to judge.
+    Passes,
+    /// Dropped or rejected by this rule.
+    DroppedBy(&'a Rule),
+    /// Dropped by the chain's policy.
+    DroppedByPolicy,
+}
+
+/// A rule's last word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict<'a> {
+    Accept,
+    Drop,
+    Jump(&'a str),
+    Goto(&'a str),
+    Return,
+}
+
+/// What is left after some rules.
+enum Course<'a> {
+    Ended(Fate<'a>),
+    GoesOn,
+}
+
+/// Walks the ruleset with packets of a kind.
+#[derive(Clone, Copy)]
+pub struct Walk<'a> {
+    /// Through this ruleset.
+    pub ruleset: &'a Ruleset,
+    /// With these packets.
+    pub kind: Kind<'a>,
+}
+
+impl<'a> Walk<'a> {
+    /// What becomes of packets to which no condition applies that only some of them meet.
+    pub fn fate(&self, chain: &'a Chain) -> Fate<'a> {
+        let policy_drops = chain.base.as_ref().is_some_and(|base| base.drops);
+        match self.certain(chain, 0) {
+            Course::Ended(fate) => fate,
+            Course::GoesOn if policy_drops => Fate::DroppedByPolicy,
+            Course::GoesOn => Fate::Passes,
+        }
+    }
+
+    fn certain(&self, chain: &'a Chain, depth: usize) -> Course<'a> {
+        for rule in &chain.rules {
+            for (truth, verdict) in self.verdicts(rule) {
+                if truth != Truth::Yes {
+                    continue;
+                }
+                match verdict {
+                    Verdict::Accept => return Course::Ended(Fate::Passes),
+                    Verdict::Drop => return Course::Ended(Fate::DroppedBy(rule)),
+                    Verdict::Return => return Course::GoesOn,
+                    Verdict::Jump(name) | Verdict::Goto(name) => {
+                        let inner =
+                            self.target(rule, name, depth).map(|chain| self.certain(chain, depth + 1));
+                        if let Some(Course::Ended(fate)) = inner {
+                            return Course::Ended(fate);
+                        }
+                        if matches!(verdict, Verdict::Goto(_)) {
+                            return Course::GoesOn;
+                        }
+                    }
+                }
+            }
+        }
+        Course::GoesOn
+    }
+
+    /// The first rule that accepts some of the packets, as far as it can be told.
+    pub fn accepting(&self, chain: &'a Chain) -> Option<&'a Rule> {
+        self.possible(chain, 0).ok()?
+    }
+
+    /// `Err`: nothing of it is left.
+    fn possible(&self, chain: &'a Chain, depth: usize) -> Result<Option<&'a Rule>, ()> {
+        for rule in &chain.rules {
+            for (truth, verdict) in self.verdicts(rule) {
+                let is_certain = truth == Truth::Yes;
+                match verdict {
+                    Verdict::Accept => return Ok(Some(rule)),
+                    Verdict::Drop if is_certain => return Err(()),
+                    Verdict::Return if is_certain => return Ok(None),
+                    Verdict::Drop | Verdict::Return => {}
+                    Verdict::Jump(name) | Verdict::Goto(name) => {
+                        let Some(inner) = self.target(rule, name, depth) else { continue };
+                        match self.possible(inner, depth + 1) {
+                            Ok(Some(rule)) => return Ok(Some(rule)),
+                            Err(()) if is_certain => return Err(()),
+                            Ok(None) if is_certain && matches!(verdict, Verdict::Goto(_)) => return Ok(None),
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a rule's conditions, up to its end, hold for packets of the kind.
+    pub fn meets(&self, rule: &Rule) -> Truth {
+        let mut truth = Truth::Yes;
+        for expression in &rule.expr {
+            truth = truth.min(self.condition(expression, rule));
+        }
+        truth
+    }
+
+    fn target(&self, rule: &Rule, name: &str, depth: usize) -> Option<&'a Chain> {
+        let name = ChainName { chain: name.to_owned(), ..rule.chain.clone() };
+        (depth < DEEPEST).then(|| self.ruleset.chain(&name))?
+    }
+
+    /// A rule's verdicts for packets of the kind, and whether they meet all of them.
+    fn verdicts(&self, rule: &'a Rule) -> Vec<(Truth, Verdict<'a>)> {
+        let mut truth = Truth::Yes;
+        let mut verdicts = Vec::new();
+        for expression in &rule.expr {
+            truth = truth.min(self.condition(expression, rule));
+            if truth == Truth::No {
+                return Vec::new();
+            }
+            if let Some(map) = expression.get("vmap") {
+                verdicts
+                    .extend(self.looked_up(map, rule).map(|(is_it, verdict)| (truth.min(is_it), verdict)));
+            }
+            verdicts.extend(verdict(expression).map(|verdict| (truth, verdict)));
+        }
+        verdicts
+    }
+
+    /// The verdicts of a verdict map that may be meant.
+    fn looked_up(&self, map: &'a Value, rule: &'a Rule) -> impl Iterator<Item = (Truth, Verdict<'a>)> {
+        let key = map.get("key").unwrap_or(&Value::Null);
+        let data = map.get("data").unwrap_or(&Value::Null);
+        let place = |name: &str| (rule.chain.family.clone(), rule.chain.table.clone(), name.to_owned());
+        let named = data.as_str().and_then(|name| self.sets().get(&place(name.strip_prefix('@')?)));
+        let list = named.or_else(|| data.get("set")?.as_array()).map_or(&[][..], Vec::as_slice);
+        let pairs = list.iter().filter_map(|pair| Some((pair.get(0)?, verdict(pair.get(1)?)?)));
+        pairs.filter_map(move |(value, verdict)| {
+            let is_it = is_key(key, value, &self.kind, rule, self.sets());
+            (is_it != Truth::No).then_some((is_it, verdict))
+        })
+    }
+
+    fn sets(&self) -> &'a Sets {
+        &self.ruleset.sets
+    }
+
+    /// How far an expression narrows down which packets the rest of its rule is for.
+    fn condition(&self, expression: &Value, rule: &Rule) -> Truth {
+        let Some((name, inside)) = expression.as_object().and_then(|object| object.iter().next()) else {
+            return Truth::Maybe;
+        };
+        match name.as_str() {
+            "match" => holds(inside, &self.kind, rule, self.sets()),
+            "limit" | "quota" | "ct count" | "meter" => Truth::Maybe,
+            "xt" => self.xt(inside, rule),
+            _ => Truth::Yes,
+        }
+    }
+
+    /// Conditions of xtables' can't be read. A rule of iptables' that looks at the connection's state and names no port is
+    /// taken for the one that accepts what is established, which every such ruleset has.
+    fn xt(&self, xt: &Value, rule: &Rule) -> Truth {
+        let member = |name: &str| xt.get(name).and_then(Value::as_str).unwrap_or_default();
+        let names_a_port = rule.expr.iter().any(|expression| {
+            let xt = expression.get("xt").and_then(|xt| xt.get("name"));
+            let payload = expression.get("match").and_then(|it| it.get("left")?.get("payload")?.get("field"));
+            xt.and_then(Value::as_str) == Some("multiport")
+                || payload.and_then(Value::as_str) == Some("dport")
+        });
+        match (member("type"), member("name")) {
+            ("target", _) => Truth::Yes,
+            (_, "conntrack" | "state") if self.kind.state == "new" && !names_a_port => Truth::No,
+            _ => Truth::Maybe,
+        }
+    }
+}
+
+/// An expression's verdict, if it is one.
+fn verdict(expression: &Value) -> Option<Verdict<'_>> {
+    let (name, inside) = expression.as_object()?.iter().next()?;
+    let target = || inside.get("target").and_then(Value::as_str);
+    Some(match name.as_str() {
+        // What a program judges may pass.
+        "accept" | "queue" => Verdict::Accept,
+        "drop" | "reject" => Verdict::Drop,
+        "jump" => Verdict::Jump(target()?),
+        "goto" => Verdict::Goto(target()?),
+        "return" => Verdict::Return,
+        "xt" => match inside.get("name").and_then(Value::as_str)? {
+            "REJECT" => Verdict::Drop,
+            "NFQUEUE" => Verdict::Accept,
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

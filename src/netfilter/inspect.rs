@@ -1,0 +1,54 @@
+//! Reads what the table holds, on a socket of its own: whoever only looks need not wait for transactions, nor they for
+//! him.
+
+use std::io;
+use std::time::Duration;
+
+use ftpalg::engine::pinhole::PinholeKey;
+
+use super::element::{Element, Set};
+use super::firewall::{Counter, counters};
+use super::netlink::Connection;
+
+/// What the kernel has of a pinhole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// It waits for its connection, and for how long.
+    Open(Duration),
+    /// It is not there: used, run down or closed.
+    Gone,
+    /// The kernel does not say.
+    Unknown,
+}
+
+/// A socket to ask nftables on.
+pub struct Inspector(Connection);
+
+impl Inspector {
+    /// Opens the socket.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open() -> io::Result<Self> {
+        Connection::open().map(Self)
+    }
+
+    /// The counters of the daemon's table.
+    ///
+    /// # Errors
+    /// What the kernel says, for one that the table is away.
+    pub fn counters(&mut self) -> io::Result<Vec<Counter>> {
+        counters(&mut self.0)
+    }
+
+    /// What is left of a pinhole.
+    pub fn pinhole(&mut self, key: &PinholeKey) -> Left {
+        let Ok(element) = Element::pinhole(Set::Open, key, Duration::ZERO) else { return Left::Unknown };
+        let mut left = None;
+        match self.0.request(element.question(), |message| left = left.or(Element::time_left(message))) {
+            Ok(()) => left.map_or(Left::Unknown, Left::Open),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Left::Gone,
+            Err(_) => Left::Unknown,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The administrator's chains.
+
+use anyhow::{Result, ensure};
+
+use super::router::Router;
+use super::{FORWARD, RULESET};
+
+/// A router whose accept-in names no chain; in each of the rulesets one more must be named.
+#[test]
+fn a_chain_that_drops_by_default_and_is_not_in_accept_in() -> Result<()> {
+    let by_its_last_rule =
+        "table inet filter { chain forward { type filter hook forward priority filter; policy accept;
+        ct state vmap { established : accept, related : accept, invalid : drop }
+        iifname \"lan\" tcp dport { 21, 22 } accept
+        counter reject with icmpx type admin-prohibited
+    }; }";
+    let by_a_jump = "table ip filter {
+        chain services { tcp dport vmap { 21 : accept, 22 : accept }; }
+        chain rest { ct state established,related accept; jump services; log prefix \"no\" drop; }
+        chain FORWARD { type filter hook forward priority filter; policy accept;
+            jump rest
+        }
+    }";
+    let on_input = "table inet filter { set services { type inet_service; elements = { 21, 22 }; }
+        chain input { type filter hook input priority filter; policy drop;
+            iifname \"lo\" accept
+            ct state established,related accept
+            tcp dport @services accept
+        }
+    }";
+    for ruleset in [RULESET, by_its_last_rule, by_a_jump, on_input] {
+        let mut router = Router::running(ruleset, "accept-in = []")?;
+        router.finds_and_mends("chain-not-in-accept-in", "wrong")?;
+    }
+    Ok(())
+}
+
+/// A second table with a chain of its own, as other firewall programs load them: a packet must pass both.
+#[test]
+fn a_second_firewall_counts_as_well() -> Result<()> {
+    let mut router = Router::running(RULESET, FORWARD)?;
+    router.is_all_right()?;
+    router.host.nft(&RULESET.replace("inet filter", "ip other").replace("priority filter", "priority 10"))?;
+    router.finds_and_mends("chain-not-in-accept-in", "wrong")
+}
+
+/// A server behind output rules dials out in active mode.
+#[test]
+fn an_output_chain_in_front_of_a_server_counts_as_well() -> Result<()> {
+    let ruleset = "table inet filter {
+        chain input { type filter hook input priority filter; policy drop;
+            ct state established,related accept
+            tcp dport 21 accept
+        }
+        chain output { type filter hook output priority filter; policy drop;
+            ct state established,related accept
+            udp dport 53 accept
+        }
+    }";
+    let mut router = Router::running(ruleset, r#"accept-in = ["inet filter input"]"#)?;
+    router.finds_and_mends("chain-not-in-accept-in", "wrong")
+}
+
+#[test]
+fn a_rule_of_the_administrator_s_own_accepts_the_mark() -> Result<()> {
+    let router = Router::running(RULESET, "accept-in = []")?;
+    router.host.nft("insert rule inet filter forward meta mark & 0x00200000 != 0 accept")?;
+    router.is_all_right()
+}
+
+#[test]
+fn a_chain_of_accept_in_that_does_not_exist() -> Result<()> {
+    let names = r#"accept-in = ["inet filter forward", "inet filter nowhere"]"#;
+    Router::running(RULESET, names)?.finds_and_mends("accept-in-missing", "warning")
+}
+
+/// The daemon has not read yet that it is to put its rule there.
+#[test]
+fn an_accept_rule_that_is_not_there() -> Result<()> {
+    let mut router = Router::running(RULESET, "accept-in = []")?;
+    router.set(FORWARD)?;
+    router.finds_and_mends("accept-rule-missing", "wrong")
+}
+
+#[test]
+fn a_rule_that_drops_above_the_accept_rule() -> Result<()> {
+    let mut router = Router::running(RULESET, FORWARD)?;
+    router.host.nft(
+        "insert rule inet filter forward ct state new drop
+        insert rule inet filter forward tcp dport 21 ct state new accept",
+    )?;
+    router.finds_and_mends("accept-rule-late", "wrong")
+}
+
+/// In an earlier chain nobody can tell data connections yet. What to do about it is advice.
+#[test]
+fn a_chain_that_drops_before_packets_are_marked() -> Result<()> {
+    let early = RULESET.replace("priority filter", "priority mangle");
+    let router = Router::running(&early, FORWARD)?;
+    let report = router.check()?;
+    let finding = report.find("chain-before-mark")?;
+    ensure!(finding.what.contains("hook forward, priority -150"), "{finding:?}");
+    ensure!(finding.mark == "wrong" && report.not_right().count() == 1, "{report:#?}");
+    router.host.nft(&format!("delete table inet filter\n{RULESET}"))?;
+    router.is_all_right()
+}
+
+#[test]
+fn control_ports_that_no_rule_accepts() -> Result<()> {
+    for rule in ["tcp dport 22 accept", "tcp dport 21 ct state established accept", "udp dport 21 accept"] {
+        let ruleset = RULESET.replace("tcp dport 21 ct state new accept", rule);
+        Router::running(&ruleset, FORWARD)?.finds_and_mends("control-not-accepted", "warning")?;
+    }
+    // Accepted by one chain and not by the next.
+    let second = RULESET.replace("forward {", "later {").replace("priority filter", "priority 10");
+    let second = second.replace("dport 21", "dport 22").replace("inet filter", "inet other");
+    let both = r#"accept-in = ["inet filter forward", "inet other later"]"#;
+    Router::running(&format!("{RULESET}\n{second}"), both)?.finds_and_mends("control-not-accepted", "warning")
+}
+
+/// One of two control ports is forgotten.
+#[test]
+fn each_control_port_counts() -> Result<()> {
+    let mut router = Router::running(RULESET, &format!("{FORWARD}\ncontrol-ports = [21, 2121]"))?;
+    router.finds_and_mends("control-not-accepted", "warning")
+}
+
+#[test]
+fn established_connections_that_no_rule_accepts() -> Result<()> {
+    let ruleset = RULESET.replace("ct state established,related accept", "ct state invalid drop");
+    Router::running(&ruleset, FORWARD)?.finds_and_mends("established-not-accepted", "warning")
+}
+
+/// iptables of today, whose conditions nftables can't read.
+#[test]
+fn rules_of_iptables() -> Result<()> {
+    let mut router = Router::running("", "accept-in = []")?;
+    let iptables = |line: &str| router.host.run("iptables-nft", line.split_whitespace())?.success().map(drop);
+    iptables("-P FORWARD DROP")?;
+    iptables("-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")?;
+    let report = router.check()?;
+    ensure!(report.find("chain-not-in-accept-in").is_err(), "{report:#?}");
+    let iptables = |line: &str| router.host.run("iptables-nft", line.split_whitespace())?.success().map(drop);
+    iptables("-A FORWARD -p tcp -m conntrack --ctstate NEW -m tcp --dport 21 -j ACCEPT")?;
+    router.finds_and_mends("chain-not-in-accept-in", "wrong")
+}
+
+/// The old iptables, whose rules nftables does not show at all; a table of theirs stays until the kernel's module goes.
+#[test]
+fn rules_of_the_old_iptables_are_said_not_to_be_looked_at() -> Result<()> {
+    let router = Router::running(RULESET, FORWARD)?;
+    router.is_all_right()?;
+    router.host.run("iptables-legacy", ["-P", "FORWARD", "DROP"])?.success()?;
+    let report = router.check()?;
+    let finding = report.find("legacy-rules")?;
+    ensure!(finding.mark == "unseen" && finding.what.contains("ip filter"), "{finding:?}");
+    ensure!(report.exit_code == 3 && report.not_right().count() == 1, "{report:#?}");
+    Ok(())
+}

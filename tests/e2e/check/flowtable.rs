@@ -1,0 +1,27 @@
+//! Flowtables, which this project's own machines have no kernel for.
+
+use anyhow::Result;
+
+use super::FORWARD;
+use super::router::Router;
+
+#[test]
+#[ignore = "needs Debian's kernel: run by scripts/test-in-vm"]
+fn a_flowtable_that_takes_control_connections() -> Result<()> {
+    for rule in ["ip protocol { tcp, udp } flow add @f", "ct state established tcp dport != 21 flow add @f"] {
+        let ruleset = format!(
+            "table inet filter {{
+                flowtable f {{ hook ingress priority 0; devices = {{ lo }}; }}
+                chain forward {{ type filter hook forward priority filter; policy drop;
+                    {rule}
+                    ct state established,related accept
+                    tcp dport {{ 21, 2121 }} ct state new accept
+                }}
+            }}"
+        );
+        Router::running(&ruleset, FORWARD)?.finds_and_mends("flowtable-takes-control", "wrong")?;
+        let both = format!("{FORWARD}\ncontrol-ports = [21, 2121]");
+        Router::running(&ruleset, &both)?.finds_and_mends("flowtable-takes-control", "wrong")?;
+    }
+    Ok(())
+}
