@@ -104,8 +104,11 @@ fn remember_used(shared: &Shared, engine: &SharedEngine, now: Duration) {
         for tuple in sessions {
             let saved = engine.save(&tuple).map_or(Ok(()), |session| store.save(tuple, &session));
             if let Err(error) = saved {
-                let text = format_args!("a restart may open a used data port again: {error}");
-                About::connection(&tuple).line(Level::WARN, Some("state-directory"), text);
+                About::connection(&tuple).line(
+                    Level::WARN,
+                    Some("state-directory"),
+                    format_args!("a restart may open a used data port again: {error}"),
+                );
             }
         }
     }

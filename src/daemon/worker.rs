@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::event::Event;
 use ftpalg::engine::packet::Packet;
 use ftpalg::engine::pinhole::Change;
@@ -182,8 +183,12 @@ impl Worker {
         if let Verdict::LookUp(tuple) = decision.verdict {
             let view = self.conntrack.client_view(&tuple);
             if let Err(error) = &view {
-                let text = format_args!("conntrack does not answer for {tuple}: {error}");
-                self.tell(About::connection(&tuple), Level::WARN, Some("conntrack"), text);
+                self.tell(
+                    About::connection(&tuple),
+                    Level::WARN,
+                    Some("conntrack"),
+                    format_args!("conntrack does not answer for {tuple}: {error}"),
+                );
             }
             engine.learn(tuple, view.ok().flatten());
             decision = engine.handle(clock::now(), tap, &mut self.packet);
@@ -217,35 +222,47 @@ impl Worker {
             }
             // The guard is about to put the table back: that is no refusal.
             Err(CommitError::TableGone) if !lock(&shared.firewall).intact() => {
-                let text = format_args!("a packet waits until ftpalg's part of the ruleset is back");
-                about.line(Level::DEBUG, None, text);
+                about.line(
+                    Level::DEBUG,
+                    None,
+                    format_args!("a packet waits until ftpalg's part of the ruleset is back"),
+                );
                 Verdict::Drop
             }
             Err(error) => {
                 shared.vitals.transactions_failed.add();
-                let text = format_args!("a packet waits because nftables says: {error}");
-                self.tell(about, Level::WARN, Some("nftables"), text);
+                self.tell(
+                    about,
+                    Level::WARN,
+                    Some("nftables"),
+                    format_args!("a packet waits because nftables says: {error}"),
+                );
                 engine.refused(tuple);
                 Verdict::Drop
             }
         };
+        if self.save(shared, engine, &tuple, about) { verdict } else { Verdict::Drop }
+    }
+
+    /// Saves a session. Returns whether its packet may go on: without its state a shifted session would not survive the
+    /// daemon, and a packet can wait.
+    fn save(&mut self, shared: &Shared, engine: &Engine, tuple: &ControlTuple, about: About) -> bool {
         let mut store = lock(&shared.store);
-        let needs_translation = engine.session(&tuple).is_some_and(Session::needs_translation);
-        let saved = match engine.save(&tuple) {
-            Some(session) => store.save(tuple, &session),
-            None => store.remove(&tuple),
+        let saved = match engine.save(tuple) {
+            Some(session) => store.save(*tuple, &session),
+            None => store.remove(tuple),
         };
-        let Err(error) = saved else { return verdict };
+        drop(store);
+        let Err(error) = saved else { return true };
         shared.vitals.unsaved.add();
-        // Without its state a shifted session would not survive the daemon; a packet can wait.
-        if needs_translation {
-            let text = format_args!("a packet waits because its session can't be saved: {error}");
-            self.tell(about, Level::ERROR, Some("state-directory"), text);
-            return Verdict::Drop;
-        }
-        let text = format_args!("a restart would lose sight of this session, which can't be saved: {error}");
-        self.tell(about, Level::WARN, Some("state-directory"), text);
-        verdict
+        let needs_translation = engine.session(tuple).is_some_and(Session::needs_translation);
+        let (level, what) = if needs_translation {
+            (Level::ERROR, "a packet waits because its session can't be saved")
+        } else {
+            (Level::WARN, "a restart would lose sight of this session, which can't be saved")
+        };
+        self.tell(about, level, Some("state-directory"), format_args!("{what}: {error}"));
+        !needs_translation
     }
 
     /// Writes a line, unless there were too many of late.

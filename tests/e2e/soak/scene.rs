@@ -6,6 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use netlab::Host;
 
 use super::report::Report;
 use crate::dice::Dice;
@@ -31,6 +32,9 @@ const EVERY: std::ops::Range<u64> = 10..60;
 /// By how much the memory of a daemon may grow after the first third of its life, in KiB: what the allocator does with
 /// the same load spread differently.
 const GROWTH: u64 = 1024;
+
+/// How long the connections of ended sessions are waited for, whose last packets may be lost a few times.
+const STRAGGLERS: Duration = Duration::from_secs(30);
 
 /// One topology, running.
 pub struct Scene {
@@ -195,10 +199,20 @@ impl Scene {
 
     fn readdress(&self, report: &Report) -> Result<()> {
         let mut net = self.net.write().unwrap_or_else(PoisonError::into_inner);
+        // The kernel forgets what it masqueraded by the old address: the last packets of ended sessions are INVALID then.
+        self.check_invalid(&net, report)?;
+        for end in [net.client(), net.server()] {
+            let wait = Instant::now() + STRAGGLERS;
+            while !all_closed(end)? && Instant::now() < wait {
+                sleep(Duration::from_millis(100));
+            }
+        }
         let old = net.layout.seen.to_string();
         let (network, host) = old.rsplit_once('.').context("not an IPv4 address")?;
         let new = format!("{network}.{}", if host == "97" { "98" } else { "97" });
         net.readdress(&old, &new)?;
+        sleep(Duration::from_secs(1));
+        net.router().run("nft", ["reset", "counters", "table", "inet", "filter"])?.success()?;
         report.note(&format!("{}: {old} becomes {new}", self.name));
         Ok(())
     }
@@ -241,6 +255,12 @@ impl Scene {
         }
         net.check_ends().context(self.name)
     }
+}
+
+/// Whether a host has no connection that is not over: what is in TIME-WAIT sends nothing by itself.
+fn all_closed(host: &Host) -> Result<bool> {
+    let states = ["-Htn", "state", "connected", "exclude", "time-wait"];
+    Ok(host.run("ss", states)?.success()?.stdout.trim().is_empty())
 }
 
 fn pick<'a, T>(dice: &mut Dice, from: &'a [T]) -> &'a T {
