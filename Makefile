@@ -117,7 +117,8 @@ install:
 	install -D -m 755 $(BINARY) $(DESTDIR)$(SBINDIR)/ftpalg
 	install -d $(DESTDIR)$(UNITDIR)
 	sed 's,/usr/local/,$(PREFIX)/,g' systemd/ftpalg.service >$(DESTDIR)$(UNITDIR)/ftpalg.service
-	chmod 644 $(DESTDIR)$(UNITDIR)/ftpalg.service
+	sed 's,/usr/local/,$(PREFIX)/,g' systemd/ftpalg-metrics.socket >$(DESTDIR)$(UNITDIR)/ftpalg-metrics.socket
+	chmod 644 $(DESTDIR)$(UNITDIR)/ftpalg.service $(DESTDIR)$(UNITDIR)/ftpalg-metrics.socket
 	install -D -m 644 systemd/ftpalg.sysusers $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md CHANGELOG.md CONTRIBUTING.md LICENSE
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/systemd systemd/ftpalg.toml
@@ -143,9 +144,10 @@ endif
 
 uninstall:
 ifeq ($(DESTDIR),)
-	@[ ! -d /run/systemd/system ] || systemctl --quiet disable --now ftpalg.service || true
+	@[ ! -d /run/systemd/system ] || systemctl --quiet disable --now ftpalg-metrics.socket ftpalg.service || true
 endif
-	rm -f $(DESTDIR)$(SBINDIR)/ftpalg $(DESTDIR)$(UNITDIR)/ftpalg.service $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
+	rm -f $(DESTDIR)$(SBINDIR)/ftpalg $(DESTDIR)$(UNITDIR)/ftpalg.service $(DESTDIR)$(UNITDIR)/ftpalg-metrics.socket
+	rm -f $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
 	rm -f $(COMPLETIONS) $(addprefix $(DESTDIR)$(MANDIR)/,man8/ftpalg.8 man5/ftpalg.toml.5)
 	rm -rf $(DESTDIR)$(DOCDIR)
 ifeq ($(DESTDIR),)

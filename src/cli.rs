@@ -57,6 +57,11 @@ pub enum Command {
     ///
     /// Loads nothing and needs no rights.
     Rules(WithConfig),
+    /// Tell what ftpalg would do in the FTP sessions of a packet capture
+    ///
+    /// Runs a capture through the same engine as the daemon: prints both sides' lines, what would be rewritten, which
+    /// data ports would open, and what would be refused and why. It needs no rights, and touches nothing of this host.
+    Replay(crate::replay::Options),
     /// Show FTP through NAT, first without ftpalg and then with it
     ///
     /// Builds a client, a router and a server in network namespaces, transfers a file in passive and in

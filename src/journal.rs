@@ -110,7 +110,7 @@ fn entry(level: Level, text: &Text) -> Vec<u8> {
     add(&mut entry, "SYSLOG_IDENTIFIER", "ftpalg");
     add(&mut entry, "MESSAGE", &message);
     for (name, value) in &text.fields {
-        add(&mut entry, &format!("FTPALG_{}", name.to_uppercase()), value);
+        add(&mut entry, &format!("FTP_{}", name.to_uppercase()), value);
     }
     entry
 }
@@ -134,7 +134,7 @@ mod tests {
         let expected: &[u8] = b"PRIORITY\n\x01\0\0\0\0\0\0\x004\n\
             SYSLOG_IDENTIFIER\n\x06\0\0\0\0\0\0\0ftpalg\n\
             MESSAGE\n\x13\0\0\0\0\0\0\0two\nlines session=7\n\
-            FTPALG_SESSION\n\x01\0\0\0\0\0\0\x007\n";
+            FTP_SESSION\n\x01\0\0\0\0\0\0\x007\n";
         assert_eq!(
             entry(Level::WARN, &text),
             expected,

@@ -1,5 +1,6 @@
 //! ftpalg, the daemon and its commands.
 
+mod capture;
 mod check;
 mod cli;
 mod config;
@@ -7,7 +8,9 @@ mod daemon;
 mod demo;
 mod journal;
 mod netfilter;
+mod replay;
 mod status;
+mod terminal;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -41,6 +44,9 @@ fn main() -> ExitCode {
                 show_status(&config.control_socket, &options)
             }),
         },
+        Command::Replay(options) => {
+            with_config(options.config.config.as_deref(), |config| replay::run(&options, &config))
+        }
         Command::Demo => demo::run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -112,6 +118,11 @@ fn complain(what: &dyn std::fmt::Display, code: u8) -> u8 {
     code
 }
 
+/// Whether standard error is a terminal whose user wants colour (`NO_COLOR`, no-color.org).
+fn wants_colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// One line an event, to the journal where standard error leads there.
 fn start_log() {
     let filter = EnvFilter::try_from_env("FTPALG_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
@@ -120,7 +131,7 @@ fn start_log() {
         Some(Ok(journal)) => log.with(journal).init(),
         _ => {
             let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
-            log.with(lines.with_ansi(io::stderr().is_terminal())).init();
+            log.with(lines.with_ansi(wants_colour())).init();
         }
     }
 }

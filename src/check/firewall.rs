@@ -71,7 +71,7 @@ impl<'a> Firewall<'a> {
 
     fn closed(&self) -> Vec<Closed<'a>> {
         let hooks = ["prerouting", "forward", "input", "output", "postrouting"];
-        let filters = self.ruleset.foreign_base_chains();
+        let filters = self.ruleset.base_chains();
         let filters = filters.filter(|(_, base)| base.kind != "nat" && hooks.contains(&base.hook.as_str()));
         filters
             .filter_map(|(chain, base)| {

@@ -43,18 +43,16 @@ fn taking<'a>(config: &Config, ruleset: &'a Ruleset) -> Vec<&'a Rule> {
                 .any(|kind| Walk { ruleset, kind }.meets(rule) != Truth::No)
         })
     };
-    ruleset.foreign_rules().filter(adds).filter(takes).collect()
+    ruleset.rules().filter(adds).filter(takes).collect()
 }
 
-/// The same rule for all other connections.
+/// The same rule for all other connections. Two conditions side by side that name one port each nft 1.0.6 makes into a
+/// single one with another meaning; it leaves sets alone, and 0 is no port.
 fn replacement(config: &Config, rule: &Rule, text: &str) -> String {
-    let ports: Vec<_> = config.control_ports.iter().map(u16::to_string).collect();
-    let ports = match ports.as_slice() {
-        [port] => port.clone(),
-        ports => format!("{{ {} }}", ports.join(", ")),
-    };
+    let ports: Vec<_> = [0].iter().chain(&config.control_ports).map(u16::to_string).collect();
+    let ports = ports.join(", ");
     format!(
-        "nft 'replace rule {} handle {} th dport != {ports} th sport != {ports} {text}'",
+        "nft 'replace rule {} handle {} th dport != {{ {ports} }} th sport != {{ {ports} }} {text}'",
         rule.chain, rule.handle
     )
 }
@@ -79,7 +77,7 @@ mod tests {
             {{"rule":{{"family":"inet","table":"filter","chain":"forward","handle":9,
             "expr":[{conditions},{{"flow":{{"op":"add","flowtable":"@f"}}}}]}}}}]}}"#
         );
-        !taking(&Config::default(), &Ruleset::parse(&text).unwrap()).is_empty()
+        !taking(&Config::default(), &Ruleset::parse(&[text]).unwrap()).is_empty()
     }
 
     #[test]
@@ -108,7 +106,7 @@ mod tests {
         let config = Config { control_ports: vec![21, 2121], ..Config::default() };
         assert_eq!(
             replacement(&config, &rule, "ip protocol { tcp, udp } flow add @f"),
-            "nft 'replace rule inet filter forward handle 9 th dport != { 21, 2121 } th sport != { 21, 2121 } \
+            "nft 'replace rule inet filter forward handle 9 th dport != { 0, 21, 2121 } th sport != { 0, 21, 2121 } \
              ip protocol { tcp, udp } flow add @f'"
         );
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::finding::{Finding, Id, Mend};
-use super::packet::{Kind, Truth};
+use super::packet::{Kind, Truth, is_key};
 use super::proc;
 use super::ruleset::{Rule, Ruleset};
 use super::walk::Walk;
@@ -14,15 +14,9 @@ use crate::config::Config;
 /// Whether anything gives control connections to it.
 pub fn look(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
     let mut found = Vec::new();
-    let is_met = |rule: &&Rule| {
-        config.control_ports.iter().any(|port| {
-            let mark = (config.mark, 0);
-            let kind =
-                Kind { state: "new", source: None, destination: Some(*port), dialled: Some(*port), mark };
-            Walk { ruleset, kind }.meets(rule) != Truth::No
-        })
-    };
-    for rule in ruleset.foreign_rules().filter(|rule| assigns(rule, ruleset)).filter(is_met) {
+    let walks: Vec<_> = config.control_ports.iter().map(|port| walk(ruleset, config, *port)).collect();
+    let is_met = |rule: &&Rule| walks.iter().any(|walk| walk.meets(rule) != Truth::No);
+    for rule in ruleset.rules().filter(is_met).filter(|rule| walks.iter().any(|walk| assigns(rule, walk))) {
         let what = format!(
             "{rule} gives control connections to the kernel's FTP helper as well: both would rewrite addresses and \
              open ports"
@@ -30,7 +24,7 @@ pub fn look(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
         found.push(Finding::wrong(Id::KernelHelperAssigned, what, deletion(rule)));
     }
     let is_there = Path::new("/sys/module/nf_conntrack_ftp").exists();
-    for rule in ruleset.foreign_rules().filter(|rule| is_there && is_ct_target(rule)).filter(is_met) {
+    for rule in ruleset.rules().filter(|rule| is_there && is_ct_target(rule)).filter(is_met) {
         let what = format!(
             "{rule} uses xtables' CT target, which nftables can't read: if it says `--helper ftp`, the kernel's helper \
              rewrites the same connections"
@@ -62,23 +56,34 @@ fn deletion(rule: &Rule) -> Mend {
     Mend::command(format!("nft delete rule {} handle {}", rule.chain, rule.handle))
 }
 
-/// Whether a rule assigns a helper that is FTP's, by its name or by a map that holds its name.
-fn assigns(rule: &Rule, ruleset: &Ruleset) -> bool {
-    let is_its_table =
-        |place: &(String, String)| (&place.0, &place.1) == (&rule.chain.family, &rule.chain.table);
-    let mut helpers = ruleset.helpers.iter().filter(|one| one.kind == "ftp" && is_its_table(&one.place));
-    let assigned: Vec<_> = rule.expr.iter().filter_map(|expression| expression.get("ct helper")).collect();
-    helpers.any(|helper| assigned.iter().any(|value| mentions(value, &helper.name)))
+/// New control connections to a port.
+fn walk<'a>(ruleset: &'a Ruleset, config: &Config, port: u16) -> Walk<'a> {
+    let mark = (config.mark, 0);
+    let kind = Kind { state: "new", source: None, destination: Some(port), dialled: Some(port), mark };
+    Walk { ruleset, kind }
 }
 
-fn mentions(value: &Value, name: &str) -> bool {
-    match value {
-        // A named map: what it holds is not known.
-        Value::String(text) => text == name || text.starts_with('@'),
-        Value::Array(list) => list.iter().any(|one| mentions(one, name)),
-        Value::Object(members) => members.values().any(|one| mentions(one, name)),
-        _ => false,
-    }
+/// Whether a rule assigns a helper that is FTP's to these packets, by its name or by a map.
+fn assigns(rule: &Rule, walk: &Walk<'_>) -> bool {
+    let is_its_table =
+        |place: &(String, String)| (&place.0, &place.1) == (&rule.chain.family, &rule.chain.table);
+    let is_ftp = |name: &Value| {
+        let mut helpers = walk.ruleset.helpers.iter();
+        helpers.any(|one| one.kind == "ftp" && is_its_table(&one.place) && name.as_str() == Some(&one.name))
+    };
+    let assigned = rule.expr.iter().filter_map(|expression| expression.get("ct helper"));
+    assigned.into_iter().any(|value| {
+        let Some(map) = value.get("map") else { return is_ftp(value) };
+        let (key, data) = (map.get("key").unwrap_or(&Value::Null), map.get("data"));
+        match data.and_then(|data| data.get("set")).and_then(Value::as_array) {
+            Some(pairs) => pairs.iter().any(|pair| {
+                let is_it = |port| is_key(key, port, &walk.kind, rule, &walk.ruleset.sets) != Truth::No;
+                pair.get(0).is_some_and(is_it) && pair.get(1).is_some_and(is_ftp)
+            }),
+            // What a named map holds is not known.
+            None => true,
+        }
+    })
 }
 
 fn is_ct_target(rule: &Rule) -> bool {

@@ -85,7 +85,7 @@ fn failed(error: &ListingError) -> Finding {
             Finding::wrong(Id::KernelQueueMissing, what, mend)
         }
         _ => {
-            let mend = Mend::command("modprobe -a nf_tables nft_ct nft_nat nf_conntrack");
+            let mend = Mend::command("modprobe -a nf_tables nf_conntrack nft_ct nft_chain_nat nft_nat");
             Finding::wrong(Id::KernelTableRefused, what, mend)
         }
     }

@@ -26,7 +26,7 @@ struct Use {
 /// Whether somebody else uses it, as far as it can be told.
 pub fn look(config: &Config, file: &str, ruleset: &Ruleset) -> Vec<Finding> {
     let routes = marked_routes().unwrap_or_default();
-    let rules = ruleset.foreign_rules().flat_map(|rule| uses(rule).into_iter().map(move |used| (rule, used)));
+    let rules = ruleset.rules().flat_map(|rule| uses(rule).into_iter().map(move |used| (rule, used)));
     // The rule that accepts exactly these bits is ftpalg's, or stands for it.
     let rules: Vec<_> = rules.filter(|(_, used)| !(used.compares && used.bits == config.mark)).collect();
     let seen = rules.iter().map(|(_, used)| used.bits).chain(routes.iter().map(MarkedRoute::bits));
@@ -43,7 +43,7 @@ pub fn look(config: &Config, file: &str, ruleset: &Ruleset) -> Vec<Finding> {
         )
         .collect();
     if users.is_empty() {
-        let opaque = ruleset.foreign_rules().any(sets_marks_unseen);
+        let opaque = ruleset.rules().any(sets_marks_unseen);
         let but = if opaque { " (what iptables' MARK and CONNMARK do can't be read)" } else { "" };
         let what = format!("nothing else was seen that uses the mark {:#x}{but}", config.mark);
         return vec![Finding::right(Id::MarkBit, what)];
@@ -108,7 +108,7 @@ mod tests {
             r#"{{"nftables":[{{"chain":{{"family":"ip","table":"t","name":"c"}}}},
             {{"rule":{{"family":"ip","table":"t","chain":"c","handle":1,"expr":[{expression}]}}}}]}}"#
         );
-        let ruleset = Ruleset::parse(&text).unwrap();
+        let ruleset = Ruleset::parse(&[text]).unwrap();
         uses(&ruleset.chains[0].rules[0]).iter().map(|used| (used.bits, used.compares)).collect()
     }
 

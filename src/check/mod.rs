@@ -1,6 +1,7 @@
 //! `ftpalg check`: reads the configuration, the kernel and the live ruleset, and says what is right and what is not, each
 //! with its mend. It changes nothing and opens no queue; docs/check.md explains every finding.
 
+mod again;
 mod configuration;
 mod daemon;
 mod finding;
@@ -96,9 +97,16 @@ fn all(config: &Config, file: &str) -> Vec<Finding> {
             (_, Some(trial)) => findings.extend(table::look(&mut listing, trial)?),
             (_, None) => findings.push(unseen("whether the daemon's table is whole", "sudo ftpalg check")),
         }
-        let ruleset = read(&mut listing)?;
-        let firewall = Firewall { config, file, ruleset: &ruleset, daemon_runs: reader != Reader::Nobody };
-        findings.extend(firewall.look());
+        let daemon_runs = reader != Reader::Nobody;
+        let has_rules = |(_, found): &(Ruleset, Vec<Finding>)| {
+            found.iter().all(|finding| finding.id != Id::AcceptRuleMissing)
+        };
+        let (ruleset, found) = again::until(has_rules, || {
+            let ruleset = read(&mut listing)?;
+            let found = Firewall { config, file, ruleset: &ruleset, daemon_runs }.look();
+            Ok::<_, ListingError>((ruleset, found))
+        })?;
+        findings.extend(found);
         findings.extend(firewall::legacy());
         findings.extend(helper::look(config, &ruleset));
         findings.extend(flowtable::look(config, &ruleset, &mut listing)?);
@@ -126,12 +134,12 @@ fn for_everybody(config: &Config) -> Vec<Finding> {
 
 /// The ruleset, with those sets that its rules look into. Others may be large.
 fn read(listing: &mut Listing) -> Result<Ruleset, ListingError> {
-    let text = listing.ruleset()?;
+    let listings = listing.ruleset()?;
     let unreadable = |error: serde_json::Error| ListingError::List {
         what: "ruleset".to_owned(),
         error: error.to_string(),
     };
-    let mut ruleset = Ruleset::parse(&text).map_err(unreadable)?;
+    let mut ruleset = Ruleset::parse(&listings).map_err(unreadable)?;
     for place in ruleset.sets_referred_to() {
         let (family, table, name) = &place;
         // A set that has gone meanwhile stays unknown.

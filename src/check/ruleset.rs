@@ -6,7 +6,6 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::config::ChainName;
-use crate::netfilter::ruleset::OWN_TABLES;
 
 /// A base chain's place in the packet path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +62,7 @@ pub struct Helper {
 /// A named set's place: family, table, name.
 pub type SetName = (String, String, String);
 
-/// The ruleset.
+/// The ruleset that routed packets meet, without ftpalg's own part.
 #[derive(Debug, Default)]
 pub struct Ruleset {
     /// Its chains.
@@ -72,30 +71,29 @@ pub struct Ruleset {
     pub helpers: Vec<Helper>,
     /// What those named sets hold that were asked for.
     pub sets: HashMap<SetName, Vec<Value>>,
-    /// The tables, by family and name.
-    pub tables: Vec<(String, String)>,
 }
 
 impl Ruleset {
-    /// Reads a listing.
+    /// Reads listings.
     ///
     /// # Errors
-    /// It is no JSON.
-    pub fn parse(text: &str) -> serde_json::Result<Self> {
-        let listing: Value = serde_json::from_str(text)?;
+    /// One is no JSON.
+    pub fn parse(listings: &[String]) -> serde_json::Result<Self> {
         let mut ruleset = Self::default();
         let mut rules = Vec::new();
-        for (kind, object) in objects(&listing) {
-            match kind {
-                "table" => ruleset.tables.push((string(object, "family"), string(object, "name"))),
-                "chain" => ruleset.chains.push(chain(object)),
-                "rule" => rules.push(rule(object)),
-                "ct helper" => ruleset.helpers.push(Helper {
-                    place: (string(object, "family"), string(object, "table")),
-                    name: string(object, "name"),
-                    kind: string(object, "type"),
-                }),
-                _ => {}
+        for text in listings {
+            let listing: Value = serde_json::from_str(text)?;
+            for (kind, object) in objects(&listing) {
+                match kind {
+                    "chain" => ruleset.chains.push(chain(object)),
+                    "rule" => rules.push(rule(object)),
+                    "ct helper" => ruleset.helpers.push(Helper {
+                        place: (string(object, "family"), string(object, "table")),
+                        name: string(object, "name"),
+                        kind: string(object, "type"),
+                    }),
+                    _ => {}
+                }
             }
         }
         let places: HashMap<_, _> =
@@ -114,21 +112,20 @@ impl Ruleset {
         self.chains.iter().find(|chain| chain.name == *name)
     }
 
-    /// The base chains that routed packets pass, other than ftpalg's own.
-    pub fn foreign_base_chains(&self) -> impl Iterator<Item = (&Chain, &Base)> {
-        let foreign = self.chains.iter().filter(|chain| is_foreign(&chain.name));
-        foreign.filter_map(|chain| chain.base.as_ref().map(|base| (chain, base)))
+    /// The base chains.
+    pub fn base_chains(&self) -> impl Iterator<Item = (&Chain, &Base)> {
+        self.chains.iter().filter_map(|chain| chain.base.as_ref().map(|base| (chain, base)))
     }
 
-    /// All rules that routed packets may meet, other than ftpalg's own.
-    pub fn foreign_rules(&self) -> impl Iterator<Item = &Rule> {
-        self.chains.iter().filter(|chain| is_foreign(&chain.name)).flat_map(|chain| &chain.rules)
+    /// All rules.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.chains.iter().flat_map(|chain| &chain.rules)
     }
 
     /// The named sets that rules compare with.
     pub fn sets_referred_to(&self) -> Vec<SetName> {
         let mut names = Vec::new();
-        for rule in self.foreign_rules() {
+        for rule in self.rules() {
             for name in rule.expr.iter().flat_map(references) {
                 let place = (rule.chain.family.clone(), rule.chain.table.clone(), name);
                 if !names.contains(&place) {
@@ -138,12 +135,6 @@ impl Ruleset {
         }
         names
     }
-}
-
-/// Whether a chain is the administrator's, and in a family of routed packets.
-fn is_foreign(name: &ChainName) -> bool {
-    let is_own = name.family == "inet" && OWN_TABLES.contains(&name.table.as_str());
-    !is_own && ["inet", "ip", "ip6"].contains(&name.family.as_str())
 }
 
 /// The elements in the listing of one set.

@@ -1,19 +1,13 @@
 //! The daemon's own tables: there, whole, and as this configuration asks for.
 
 use std::collections::BTreeMap;
-use std::thread::sleep;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use super::again;
 use super::finding::{Finding, Id, Mend};
 use super::ruleset::{elements, objects, string};
-use crate::netfilter::ruleset::HOLD_NAMES;
 use crate::netfilter::{Listing, ListingError, Trial};
-
-/// The daemon puts back within some 30 ms what somebody has changed; what is still not right after this long stays so.
-const MEANWHILE: Duration = Duration::from_millis(300);
-const LOOKS: usize = 3;
 
 /// How many of the objects that differ are named.
 const MOST_NAMED: usize = 3;
@@ -29,36 +23,35 @@ struct Differences {
 
 /// The tables while the daemon runs.
 pub fn look(listing: &mut Listing, trial: &Trial) -> Result<Vec<Finding>, ListingError> {
-    let mut found = look_once(listing, trial)?;
-    for _ in 1..LOOKS {
-        if found.iter().all(|finding| finding.id == Id::Table) {
-            break;
-        }
-        sleep(MEANWHILE);
-        found = look_once(listing, trial)?;
-    }
-    Ok(found)
+    let is_right = |found: &Vec<Finding>| found.iter().all(|finding| finding.id == Id::Table);
+    again::until(is_right, || look_once(listing, trial))
 }
 
 fn look_once(listing: &mut Listing, trial: &Trial) -> Result<Vec<Finding>, ListingError> {
     let reload = || Mend::command("systemctl reload ftpalg");
-    let Some(table) = listing.table("ftpalg")? else {
+    let Some(table) = listing.own_table()? else {
         let what = "table inet ftpalg is not there: no control connection is read";
         return Ok(vec![Finding::wrong(Id::TableMissing, what, reload())]);
     };
-    let mut differences = compare(&trial.table, &table);
+    if table.is_dormant {
+        let what = "table inet ftpalg is switched off (flags dormant): no control connection is read";
+        return Ok(vec![Finding::wrong(Id::TableChanged, what, Mend::command("nft add table inet ftpalg"))]);
+    }
+    let mut differences = compare(&trial.table, &table.listing);
     let ports = listing.set("inet", "ftpalg", "control_ports");
     if ports.map_or(true, |ports| elements(&ports) != elements(&trial.control_ports)) {
         differences.wanted.push("the elements of set control_ports".to_owned());
     }
     if let Some(wanted) = &trial.hold {
-        let Some(hold) = HOLD_NAMES.into_iter().find_map(|name| listing.table(name).transpose()) else {
-            let what =
-                "table inet ftpalg_hold is not there, which keeps a firewall reload from corrupting sessions";
-            let mend = Mend::command("systemctl restart ftpalg");
-            return Ok(vec![Finding::wrong(Id::TableMissing, what, mend)]);
-        };
-        differences.wanted.extend(compare(wanted, &hold?).wanted);
+        match listing.hold()? {
+            Some(hold) if hold == *wanted => {}
+            Some(_) => differences.wanted.push("table inet ftpalg_hold".to_owned()),
+            None => {
+                let what = "table inet ftpalg_hold is not there, which keeps a firewall reload from corrupting sessions";
+                let mend = Mend::command("systemctl restart ftpalg");
+                return Ok(vec![Finding::wrong(Id::TableMissing, what, mend)]);
+            }
+        }
     }
     Ok(tell(differences))
 }
@@ -94,8 +87,8 @@ fn tell(Differences { mut wanted, foreign }: Differences) -> Vec<Finding> {
 /// What a daemon that is not there has left, if anything.
 pub fn left(listing: &mut Listing) -> Result<Option<Finding>, ListingError> {
     let start = || Mend::command("systemctl start ftpalg");
-    if let Some(table) = listing.table("ftpalg")? {
-        let is_whole = contents(&table).keys().any(|name| name == "chain divert");
+    if let Some(table) = listing.own_table()? {
+        let is_whole = contents(&table.listing).keys().any(|name| name == "chain divert");
         return Ok(Some(if is_whole {
             let what = "table inet ftpalg is left from a daemon that was killed: shifted connections wait, others \
                         fare as `when-down` says";
@@ -106,16 +99,12 @@ pub fn left(listing: &mut Listing) -> Result<Option<Finding>, ListingError> {
             Finding::warning(Id::GuardWaiting, what, start())
         }));
     }
-    for name in HOLD_NAMES {
-        if listing.table(name)?.is_some() {
-            let what = format!(
-                "table inet {name} is kept from a daemon that is not there any more: it holds up connections whose \
-                 text was changed until ftpalg is back"
-            );
-            return Ok(Some(Finding::warning(Id::GuardWaiting, what, start())));
-        }
+    if listing.hold()?.is_none() {
+        return Ok(None);
     }
-    Ok(None)
+    let what = "table inet ftpalg_hold is kept from a daemon that is not there any more: it holds up connections whose \
+                text was changed until ftpalg is back";
+    Ok(Some(Finding::warning(Id::GuardWaiting, what, start())))
 }
 
 fn compare(wanted: &str, there: &str) -> Differences {

@@ -1,6 +1,6 @@
 //! The keys of the configuration file, and what each may hold.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,9 +23,11 @@ pub const TOP: &[&str] = &[
     "control-socket",
     "pinhole",
     "policy",
+    "metrics",
 ];
 pub const PINHOLE: &[&str] = &["timeout", "ports"];
 pub const POLICY: &[&str] = &["require-login", "allow-third-party"];
+pub const METRICS: &[&str] = &["listen"];
 
 /// More threads than any router has cores for FTP control connections.
 const MOST_WORKERS: u16 = 64;
@@ -56,6 +58,7 @@ pub fn read(bytes: &[u8]) -> Result<Config, Vec<Problem>> {
     let (queue_place, workers_place) = (top.place("queue"), top.place("workers"));
     let mut pinhole = file.section(&mut top, "pinhole");
     let mut policy = file.section(&mut top, "policy");
+    let mut metrics = file.section(&mut top, "metrics");
     let config = Config {
         control_ports: file.read(&mut top, "control-ports", default.control_ports, control_ports),
         queue: file.read(&mut top, "queue", default.queue, queue),
@@ -69,10 +72,12 @@ pub fn read(bytes: &[u8]) -> Result<Config, Vec<Problem>> {
         pinhole_ports: file.read(&mut pinhole, "ports", default.pinhole_ports, pinhole_ports),
         require_login: file.read(&mut policy, "require-login", default.require_login, require_login),
         allow_third_party: file.read(&mut policy, "allow-third-party", default.allow_third_party, networks),
+        metrics_listen: file.read(&mut metrics, "listen", default.metrics_listen, listen),
     };
     file.refuse_rest(&top, TOP, belongs);
     file.refuse_rest(&pinhole, PINHOLE, belongs);
     file.refuse_rest(&policy, POLICY, belongs);
+    file.refuse_rest(&metrics, METRICS, belongs);
 
     let last_queue = u32::from(config.queue) + u32::from(config.workers) - 1;
     if last_queue > u32::from(u16::MAX) {
@@ -94,6 +99,8 @@ fn belongs(key: &str) -> Option<String> {
         Some("below the line [pinhole]".to_owned())
     } else if POLICY.contains(&key) {
         Some("below the line [policy]".to_owned())
+    } else if METRICS.contains(&key) {
+        Some("below the line [metrics]".to_owned())
     } else {
         None
     }
@@ -255,6 +262,18 @@ fn port_range(text: &str) -> Option<(u16, u16)> {
 
 fn require_login(node: &Node) -> Result<bool, Mistake> {
     node.boolean().ok_or_else(|| node.mistake("true or false", "write it as in require-login = true"))
+}
+
+fn listen(node: &Node) -> Result<Option<SocketAddr>, Mistake> {
+    let mend = r#"write it as in listen = "127.0.0.1:12121", or "off""#;
+    match node.string() {
+        Some("off") => Ok(None),
+        text => text
+            .and_then(|text| text.parse().ok())
+            .filter(|address: &SocketAddr| address.port() != 0)
+            .map(Some)
+            .ok_or_else(|| node.mistake(r#""ADDRESS:PORT" or "off""#, mend)),
+    }
 }
 
 fn networks(node: &Node) -> Result<Vec<IpNet>, Mistake> {

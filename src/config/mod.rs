@@ -6,6 +6,7 @@ mod section;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -71,6 +72,8 @@ pub struct Config {
     pub require_login: bool,
     /// Networks that a data connection may lead to although they are not the control connection's own end.
     pub allow_third_party: Vec<IpNet>,
+    /// Where metrics can be asked for; `None` where nobody may.
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl Default for Config {
@@ -93,6 +96,7 @@ impl Default for Config {
             pinhole_ports: 1024..=65535,
             require_login: true,
             allow_third_party: Vec::new(),
+            metrics_listen: None,
         }
     }
 }

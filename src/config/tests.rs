@@ -41,7 +41,7 @@ fn the_sample_is_the_defaults_with_every_key() {
     written.sort_unstable();
     known.sort_unstable();
     assert_eq!(written, known);
-    for (name, keys) in [("pinhole", keys::PINHOLE), ("policy", keys::POLICY)] {
+    for (name, keys) in [("pinhole", keys::PINHOLE), ("policy", keys::POLICY), ("metrics", keys::METRICS)] {
         let mut written: Vec<&str> = table[name].as_table().unwrap().keys().map(String::as_str).collect();
         let mut known = keys.to_vec();
         written.sort_unstable();
@@ -67,6 +67,8 @@ fn every_key_is_read() {
         [policy]
         require-login = false
         allow-third-party = ["192.0.2.0/24", "192.0.2.1", "2001:db8::1", "0.0.0.0/0"]
+        [metrics]
+        listen = "[::1]:12121"
     "#;
     let chain = |family: &str, table: &str, chain: &str| ChainName {
         family: family.to_owned(),
@@ -88,6 +90,7 @@ fn every_key_is_read() {
         allow_third_party: ["192.0.2.0/24", "192.0.2.1/32", "2001:db8::1/128", "0.0.0.0/0"]
             .map(|network| network.parse().unwrap())
             .to_vec(),
+        metrics_listen: Some("[::1]:12121".parse().unwrap()),
     };
     taken(text, |config| *config = expected);
     taken("accept-in = []", |config| config.accept_in.clear());
@@ -290,7 +293,7 @@ fn policy() {
 #[test]
 fn unknown_keys() {
     let top = "expected one of control-ports, queue, workers, when-down, accept-in, mark, state-dir, \
-               control-socket, pinhole, policy";
+               control-socket, pinhole, policy, metrics";
     refused("colour = 1", &[&format!("f.toml:1:1: colour: found an unknown key, {top}: remove it")]);
     refused(
         "Control_Ports = [21]",
@@ -330,7 +333,7 @@ fn everything_wrong_is_told_at_once_in_the_files_order() {
             "f.toml:1:11: workers: found 0, expected a number of threads from 1 to 64: \
              write at most the number of this machine's cores, as in workers = 1",
             "f.toml:2:1: x: found an unknown key, expected one of control-ports, queue, workers, when-down, \
-             accept-in, mark, state-dir, control-socket, pinhole, policy: remove it",
+             accept-in, mark, state-dir, control-socket, pinhole, policy, metrics: remove it",
             "f.toml:3:9: queue: found -1, expected a queue number from 0 to 65535: write it as in queue = 2121",
             "f.toml:5:17: policy.require-login: found 1, expected true or false: \
              write it as in require-login = true",
@@ -417,5 +420,30 @@ fn files() {
             )),
             Err(format!("{}: it is a directory: name the file in it with --config", directory.display())),
         ]
+    );
+}
+
+#[test]
+fn an_address_for_metrics() {
+    taken("[metrics]\nlisten = \"off\"", |_| {});
+    taken("[metrics]\nlisten = \"127.0.0.1:12121\"", |config| {
+        config.metrics_listen = Some("127.0.0.1:12121".parse().unwrap());
+    });
+    taken("metrics.listen = \"[::1]:9\"", |config| config.metrics_listen = Some("[::1]:9".parse().unwrap()));
+    let mend = r#"expected "ADDRESS:PORT" or "off": write it as in listen = "127.0.0.1:12121", or "off""#;
+    for bad in
+        ["\"localhost:12121\"", "\"127.0.0.1\"", "\"127.0.0.1:0\"", "\":12121\"", "12121", "true", "\"\""]
+    {
+        refused(
+            &format!("[metrics]\nlisten = {bad}"),
+            &[&format!("f.toml:2:10: metrics.listen: found {bad}, {mend}")],
+        );
+    }
+    refused(
+        "listen = \"off\"",
+        &[
+            "f.toml:1:1: listen: found an unknown key, expected one of control-ports, queue, workers, when-down, \
+         accept-in, mark, state-dir, control-socket, pinhole, policy, metrics: listen belongs below the line [metrics]",
+        ],
     );
 }

@@ -68,6 +68,7 @@ impl Alarms {
                     }
                 }
                 self.is_primed = true;
+                *lock(&shared.vitals.table) = counters;
             }
             Err(error) => debug!("{error}"),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{Level, warn};
 
 use super::clock;
 
@@ -16,9 +16,27 @@ const AHEAD: Duration = Duration::from_secs(10);
 /// How often it is told that lines were left out.
 const TELL: Duration = Duration::from_secs(10);
 
-/// One worker's lines about its sessions.
+/// One worker's lines about its sessions. Warnings have an allowance of their own: on a busy router what goes well must
+/// not crowd out what does not.
 #[derive(Debug, Default)]
-pub struct Allowance {
+pub struct Allowances {
+    routine: Allowance,
+    trouble: Allowance,
+}
+
+impl Allowances {
+    /// Has a line of this level written, unless there were too many of late. Returns whether it was.
+    pub fn line(&mut self, level: Level, write: impl FnOnce()) -> bool {
+        match level {
+            Level::ERROR | Level::WARN => self.trouble.line("warnings", write),
+            _ => self.routine.line("lines", write),
+        }
+    }
+}
+
+/// So much may be written.
+#[derive(Debug, Default)]
+struct Allowance {
     /// When all that was written is paid for (time since boot).
     paid: Duration,
     left_out: u64,
@@ -27,18 +45,18 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// Has a line written, unless there were too many of late.
-    pub fn line(&mut self, write: impl FnOnce()) {
+    fn line(&mut self, what: &str, write: impl FnOnce()) -> bool {
         let now = clock::now();
         if !self.admits(now) {
             self.left_out += 1;
-            return;
+            return false;
         }
         if self.left_out > 0 && now >= self.told + TELL {
-            warn!("{} lines about sessions were left out: there were too many", self.left_out);
+            warn!("{} {what} about sessions were left out: there were too many", self.left_out);
             (self.left_out, self.told) = (0, now);
         }
         write();
+        true
     }
 
     fn admits(&mut self, now: Duration) -> bool {
@@ -54,6 +72,19 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_goes_well_does_not_crowd_out_what_does_not() {
+        let mut allowances = Allowances::default();
+        let written = |allowances: &mut Allowances, level| {
+            (0..10_000).filter(|_| allowances.line(level, || {})).count()
+        };
+        let routine = written(&mut allowances, Level::INFO);
+        assert!(routine < 10_000, "{routine}");
+        assert!(allowances.line(Level::WARN, || {}));
+        assert!(!allowances.line(Level::INFO, || {}) || written(&mut allowances, Level::INFO) < 10_000);
+        assert!(written(&mut allowances, Level::WARN) >= 1_999);
+    }
 
     #[test]
     fn a_flood_is_cut_and_what_comes_later_is_written_again() {

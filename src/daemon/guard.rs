@@ -84,6 +84,7 @@ impl Guard {
                 Some(Ok(missing)) => {
                     (was_flushed, failures) = (false, 0);
                     self.told = None;
+                    self.shared.vitals.repairs.add();
                     for engine in self.shared.all_engines() {
                         if may_have_missed {
                             lock(engine).was_unattended();
@@ -92,7 +93,8 @@ impl Guard {
                         }
                     }
                     let who = match foreign {
-                        Foreign::By(program, pid) => format!("{program} (process {pid})"),
+                        // A program names itself as it likes.
+                        Foreign::By(program, pid) => format!("{} (process {pid})", program.escape_debug()),
                         Foreign::Many => "many at once".to_owned(),
                     };
                     info!("ftpalg's part of the ruleset is back, which was changed by {who}");

@@ -5,8 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use ftpalg::engine::pinhole::Change;
-use tracing::{debug, error, info, warn};
+use tracing::{Level, debug, error};
 
+use super::about::About;
 use super::alarms::Alarms;
 use super::clock;
 use super::liveness::Liveness;
@@ -62,7 +63,9 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
     if changes.is_empty() {
         return;
     }
+    shared.vitals.transactions.add();
     if let Err(error) = lock(&shared.firewall).commit(&changes) {
+        shared.vitals.transactions_failed.add();
         debug!("expired elements stay in nftables until their time-out, live ones are not set anew: {error}");
     }
     let ended = changes.iter().filter_map(|change| match change {
@@ -73,7 +76,11 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
     let mut store = lock(&shared.store);
     for tuple in &ended {
         if let Err(error) = store.remove(tuple) {
-            warn!("the state of an ended session stays: {error}");
+            About::connection(tuple).line(
+                Level::WARN,
+                Some("state-directory"),
+                format_args!("the state of an ended session stays: {error}"),
+            );
         }
     }
     drop((store, engine));
@@ -97,7 +104,11 @@ fn remember_used(shared: &Shared, engine: &SharedEngine, now: Duration) {
         for tuple in sessions {
             let saved = engine.save(&tuple).map_or(Ok(()), |session| store.save(tuple, &session));
             if let Err(error) = saved {
-                warn!("a restart may open a used data port again, because {tuple} can't be saved: {error}");
+                About::connection(&tuple).line(
+                    Level::WARN,
+                    Some("state-directory"),
+                    format_args!("a restart may open a used data port again: {error}"),
+                );
             }
         }
     }
@@ -108,8 +119,9 @@ fn remember_used(shared: &Shared, engine: &SharedEngine, now: Duration) {
 fn notice_ends(engine: &SharedEngine, conntrack: &mut ConnTrack, now: Duration) {
     let silent = lock(engine).silent(now);
     for tuple in silent.iter().filter(|tuple| conntrack.fate(tuple) == Fate::Ended) {
-        if let Some(id) = lock(engine).has_ended(tuple, now) {
-            info!(session = id, "ended, as conntrack says");
+        let about = lock(engine).has_ended(tuple, now).map(About::session);
+        if let Some(about) = about {
+            about.line(Level::INFO, None, format_args!("ended, as conntrack says"));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The daemon: starts everything in the order in which nothing is lost, and ends it.
 
+mod about;
 mod alarms;
 mod allowance;
 mod clock;
@@ -7,16 +8,19 @@ mod control;
 mod guard;
 mod housekeeping;
 mod liveness;
+mod metrics;
 pub mod queues;
 mod recent;
 mod shared;
 mod slots;
 mod store;
 mod systemd;
+mod vitals;
 mod worker;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::{panic, process, thread};
@@ -37,14 +41,15 @@ use alarms::Alarms;
 use control::{Control, Reporter};
 use guard::{Guard, Outranked};
 use liveness::Liveness;
+use metrics::Metrics;
 use shared::{Shared, lock};
 use store::Store;
-use systemd::tell as tell_systemd;
+use systemd::{Passed, tell as tell_systemd};
 use worker::Worker;
 
 /// What may open in one worker's sessions. Each worker hands out a part of the external ports of its own: passive
 /// pinholes of one client may fall to several workers where several servers stand behind one address.
-fn policy(config: &Config, worker: u16) -> Policy {
+pub fn policy(config: &Config, worker: u16) -> Policy {
     Policy {
         require_login: config.require_login,
         allow_third_party: config.allow_third_party.clone(),
@@ -67,13 +72,14 @@ fn part(range: &RangeInclusive<u16>, number: u16, of: u16) -> RangeInclusive<u16
 /// Runs until it is told to end.
 pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     abort_on_panic();
+    let Passed { kept, metrics } = systemd::passed_sockets();
     keep_no_memory();
     // Files are made with modes of their own; the control socket is the group's, too.
     umask(Mode::RWXO);
     let (store, saved) = Store::open(&config.state_dir)?;
     worker::are_free(config.queue..config.queue.saturating_add(config.workers))?;
     let mut firewall = Firewall::open(&config)?;
-    firewall.inherit(systemd::kept_sockets());
+    firewall.inherit(kept);
     let held_back = firewall.held_back()?;
     let mut conntrack = ConnTrack::open().context("conntrack can't be asked")?;
     let watch = Watch::open(&mut firewall).context("changes of the ruleset can't be watched")?;
@@ -86,7 +92,7 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let parking = Engine::new(policy(&config, 0), seed());
     let shared = Arc::new(Shared::new(engines.collect(), parking, firewall, store));
     shared.take_up(saved, held_back, &mut conntrack)?;
-    match serve(&shared, &config, watch, conntrack) {
+    match serve(&shared, &config, watch, conntrack, metrics) {
         Ok((wishes, _control)) => attend(&shared, config, path, &wishes),
         Err(error) => {
             if let Err(error) = end(&shared) {
@@ -113,6 +119,7 @@ fn serve(
     config: &Config,
     watch: Watch,
     conntrack: ConnTrack,
+    metrics: Option<OwnedFd>,
 ) -> Result<(mpsc::Receiver<Stop>, Control)> {
     let missing = shared.with_all(Firewall::install)?;
     guard::tell_missing(&missing);
@@ -125,7 +132,10 @@ fn serve(
         firewall.divert()
     })?;
 
-    let progress: Vec<_> = (config.queue..).zip(workers.iter().map(Worker::progress)).collect();
+    let queues = config.queue..config.queue.saturating_add(config.workers);
+    let latencies = workers.iter().map(Worker::latency).collect();
+    Metrics::new(Arc::clone(shared), queues.clone(), latencies).serve(metrics, config.metrics_listen);
+    let progress: Vec<_> = queues.clone().zip(workers.iter().map(Worker::progress)).collect();
     let liveness = Liveness::new(progress.iter().cloned());
     let reporter = Reporter::new(Arc::clone(shared), progress).context("the kernel can't be asked")?;
     let control = Control::start(&config.control_socket, reporter)?;
@@ -143,7 +153,7 @@ fn serve(
     thread::Builder::new().name("guard".into()).spawn(move || {
         outranked.send(Stop::Failed(guard.run().into())).ok();
     })?;
-    let alarms = Alarms::new(config.queue..config.queue.saturating_add(config.workers));
+    let alarms = Alarms::new(queues);
     let for_housekeeping = Arc::clone(shared);
     thread::Builder::new()
         .name("housekeeping".into())
@@ -204,10 +214,12 @@ fn reload(shared: &Shared, config: &mut Config, path: Option<&Path>) {
         Err(error) => return error!("the configuration stays as it was:\n{error}"),
     };
     let fixed = |config: &Config| {
-        (config.queue, config.workers, config.state_dir.clone(), config.control_socket.clone())
+        let paths = (config.state_dir.clone(), config.control_socket.clone());
+        (config.queue, config.workers, paths, config.metrics_listen)
     };
     if fixed(&new) != fixed(config) {
-        warn!("queue, workers, state-dir and control-socket take effect at the next start");
+        warn!("queue, workers, state-dir, control-socket and metrics.listen take effect at the next start");
+        new.metrics_listen = config.metrics_listen;
         new.queue = config.queue;
         new.workers = config.workers;
         new.state_dir.clone_from(&config.state_dir);

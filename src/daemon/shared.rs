@@ -9,11 +9,13 @@ use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::PinholeKey;
 use ftpalg::engine::session::Session;
 use ftpalg::engine::{Engine, MAX_SESSIONS};
-use tracing::{info, warn};
+use tracing::{Level, info, warn};
 
+use super::about::About;
 use super::clock;
 use super::recent::Recent;
 use super::store::{Saved, Store, StoreError};
+use super::vitals::Vitals;
 use crate::netfilter::{ConnTrack, Fate, Firewall, Live};
 
 /// An engine. Housekeeping and a repair of the ruleset reach in between packets.
@@ -38,6 +40,8 @@ pub struct Shared {
     pub store: Mutex<Store>,
     /// What happened of late. Nothing else is locked while this is.
     pub recent: Mutex<Recent>,
+    /// What is counted beside the engines.
+    pub vitals: Vitals,
     /// The bits of the mark that a translated packet leaves with, so that it is known as one; 0 where nobody asks.
     translated_mark: AtomicU32,
     /// Set under the firewall's lock: everything has been taken out, and nothing is put back any more.
@@ -53,6 +57,7 @@ impl Shared {
             firewall: Mutex::new(firewall),
             store: Mutex::new(store),
             recent: Mutex::default(),
+            vitals: Vitals::default(),
             translated_mark: AtomicU32::new(0),
             has_ended: AtomicBool::new(false),
         }
@@ -103,9 +108,11 @@ impl Shared {
         let lost = held_back.into_iter().filter(|tuple| engine.session(tuple).is_none());
         let lost: Vec<_> = lost.filter(|tuple| conntrack.fate(tuple) == Fate::Live).collect();
         for tuple in &lost {
-            warn!(
-                "{tuple} is cut off: its text was changed, and its state is {}",
-                if damaged > 0 { "damaged, of another version or missing" } else { "missing" }
+            let state = if damaged > 0 { "damaged, of another version or missing" } else { "missing" };
+            About::connection(tuple).line(
+                Level::WARN,
+                Some("state-lost"),
+                format_args!("{tuple} is cut off: its text was changed, and its state is {state}"),
             );
             engine.doom(clock::now(), *tuple);
         }
@@ -158,7 +165,11 @@ impl Shared {
             if let Some(session) = parking.save(&tuple) {
                 parking.forget(&tuple);
                 if let Err(error) = engine.restore(&session, |_| true) {
-                    warn!("the session {tuple} is lost: {error}");
+                    About::connection(&tuple).line(
+                        Level::WARN,
+                        Some("state-lost"),
+                        format_args!("the session {tuple} is lost: {error}"),
+                    );
                     engine.doom(clock::now(), tuple);
                 }
             }

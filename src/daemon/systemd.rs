@@ -16,15 +16,30 @@ pub fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// The sockets of earlier daemons that it has kept. Once, and before anything else is opened.
-pub fn kept_sockets() -> Vec<OwnedFd> {
-    let kept = sd_notify::listen_fds().map(|fds| fds.map(inherit).collect::<Result<Vec<_>, _>>());
-    match kept {
-        Ok(Ok(sockets)) => sockets,
-        Ok(Err(error)) | Err(error) => {
-            warn!("what systemd has kept of an earlier run can't be used: {error}");
-            Vec::new()
-        }
+/// What systemd calls the socket of ftpalg-metrics.socket (`FileDescriptorName=`).
+const METRICS: &str = "metrics";
+
+/// The sockets that it has passed to this process.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Those of earlier daemons, to which tables belong.
+    pub kept: Vec<OwnedFd>,
+    /// The one on which metrics are asked for.
+    pub metrics: Option<OwnedFd>,
+}
+
+/// Takes them. Once, and before anything else is opened.
+pub fn passed_sockets() -> Passed {
+    let sockets = sd_notify::listen_fds_with_names()
+        .and_then(|named| named.map(|(fd, name)| Ok((inherit(fd)?, name))).collect::<Result<Vec<_>, _>>());
+    let sockets = sockets.unwrap_or_else(|error| {
+        warn!("what systemd has passed, or kept of an earlier run, can't be used: {error}");
+        Vec::new()
+    });
+    let (metrics, kept): (Vec<_>, Vec<_>) = sockets.into_iter().partition(|(_, name)| name == METRICS);
+    Passed {
+        kept: kept.into_iter().map(|(socket, _)| socket).collect(),
+        metrics: metrics.into_iter().map(|(socket, _)| socket).next(),
     }
 }
 

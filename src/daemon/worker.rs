@@ -1,9 +1,11 @@
 //! One queue and the sessions that it brings: from a packet to its verdict.
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::event::Event;
@@ -12,13 +14,15 @@ use ftpalg::engine::pinhole::Change;
 use ftpalg::engine::session::{Session, Tap};
 use ftpalg::engine::{Decision, Engine, Verdict};
 use nfq::{Message, Queue};
-use tracing::{debug, error, info, warn};
+use tracing::{Level, debug, warn};
 
-use super::allowance::Allowance;
+use super::about::{self, About};
+use super::allowance::Allowances;
 use super::clock;
 use super::liveness::Progress;
 use super::queues;
 use super::shared::{Shared, SharedEngine, lock};
+use super::vitals::SharedLatency;
 use crate::netfilter::{CommitError, ConnTrack};
 
 /// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. It is the
@@ -41,9 +45,10 @@ pub struct Worker {
     engine: SharedEngine,
     shared: Arc<Shared>,
     conntrack: ConnTrack,
-    allowance: Allowance,
+    allowances: Allowances,
     packet: Vec<u8>,
     progress: Progress,
+    latency: SharedLatency,
 }
 
 /// Why a queue can't be read.
@@ -90,9 +95,10 @@ impl Worker {
             engine,
             shared,
             conntrack,
-            allowance: Allowance::default(),
+            allowances: Allowances::default(),
             packet: Vec::new(),
             progress: Progress::default(),
+            latency: SharedLatency::default(),
         })
     }
 
@@ -101,12 +107,20 @@ impl Worker {
         Arc::clone(&self.progress)
     }
 
+    /// How long its verdicts take.
+    pub fn latency(&self) -> SharedLatency {
+        Arc::clone(&self.latency)
+    }
+
     /// Gives verdicts until the queue is gone.
     pub fn run(mut self) -> io::Error {
         loop {
             let result = self.queue.recv().and_then(|message| {
+                let start = Instant::now();
                 let message = self.judge(message);
-                self.queue.verdict(message)
+                let result = self.queue.verdict(message);
+                self.latency.observe(start.elapsed());
+                result
             });
             self.progress.fetch_add(1, Ordering::Relaxed);
             match result {
@@ -169,7 +183,12 @@ impl Worker {
         if let Verdict::LookUp(tuple) = decision.verdict {
             let view = self.conntrack.client_view(&tuple);
             if let Err(error) = &view {
-                self.allowance.line(|| warn!("conntrack does not answer for {tuple}: {error}"));
+                self.tell(
+                    About::connection(&tuple),
+                    Level::WARN,
+                    Some("conntrack"),
+                    format_args!("conntrack does not answer for {tuple}: {error}"),
+                );
             }
             engine.learn(tuple, view.ok().flatten());
             decision = engine.handle(clock::now(), tap, &mut self.packet);
@@ -185,66 +204,77 @@ impl Worker {
         let committed = if decision.changes.is_empty() {
             Ok(())
         } else {
+            shared.vitals.transactions.add();
             lock(&shared.firewall).commit(&decision.changes)
         };
-        let Some((tuple, id)) = decision.session else {
+        let Some((tuple, _)) = decision.session else {
             if let Err(error) = committed {
+                shared.vitals.transactions_failed.add();
                 debug!("nothing is lost by it, but nftables says: {error}");
             }
             return decision.verdict;
         };
+        let about = engine.session(&tuple).map_or(About::connection(&tuple), About::session);
         let verdict = match committed {
             Ok(()) => {
-                self.conclude(shared, engine, tuple, id, decision);
+                self.conclude(shared, engine, decision, about);
                 decision.verdict
             }
             // The guard is about to put the table back: that is no refusal.
             Err(CommitError::TableGone) if !lock(&shared.firewall).intact() => {
-                debug!(session = id, "a packet waits until ftpalg's part of the ruleset is back");
+                about.line(
+                    Level::DEBUG,
+                    None,
+                    format_args!("a packet waits until ftpalg's part of the ruleset is back"),
+                );
                 Verdict::Drop
             }
             Err(error) => {
-                self.allowance.line(|| warn!(session = id, "a packet waits because nftables says: {error}"));
+                shared.vitals.transactions_failed.add();
+                self.tell(
+                    about,
+                    Level::WARN,
+                    Some("nftables"),
+                    format_args!("a packet waits because nftables says: {error}"),
+                );
                 engine.refused(tuple);
                 Verdict::Drop
             }
         };
+        if self.save(shared, engine, &tuple, about) { verdict } else { Verdict::Drop }
+    }
+
+    /// Saves a session. Returns whether its packet may go on: without its state a shifted session would not survive the
+    /// daemon, and a packet can wait.
+    fn save(&mut self, shared: &Shared, engine: &Engine, tuple: &ControlTuple, about: About) -> bool {
         let mut store = lock(&shared.store);
-        let needs_translation = engine.session(&tuple).is_some_and(Session::needs_translation);
-        let saved = match engine.save(&tuple) {
-            Some(session) => store.save(tuple, &session),
-            None => store.remove(&tuple),
+        let saved = match engine.save(tuple) {
+            Some(session) => store.save(*tuple, &session),
+            None => store.remove(tuple),
         };
-        match saved {
-            Ok(()) => verdict,
-            // Without its state a shifted session would not survive the daemon; a packet can wait.
-            Err(error) if needs_translation => {
-                self.allowance.line(|| {
-                    error!(session = id, "a packet waits because its session can't be saved: {error}");
-                });
-                Verdict::Drop
-            }
-            Err(error) => {
-                self.allowance.line(|| {
-                    warn!(
-                        session = id,
-                        "a restart would lose sight of this session, which can't be saved: {error}"
-                    );
-                });
-                verdict
-            }
+        drop(store);
+        let Err(error) = saved else { return true };
+        shared.vitals.unsaved.add();
+        let needs_translation = engine.session(tuple).is_some_and(Session::needs_translation);
+        let (level, what) = if needs_translation {
+            (Level::ERROR, "a packet waits because its session can't be saved")
+        } else {
+            (Level::WARN, "a restart would lose sight of this session, which can't be saved")
+        };
+        self.tell(about, level, Some("state-directory"), format_args!("{what}: {error}"));
+        !needs_translation
+    }
+
+    /// Writes a line, unless there were too many of late.
+    fn tell(&mut self, about: About, level: Level, reason: Option<&str>, text: fmt::Arguments<'_>) {
+        if !self.allowances.line(level, || about.line(level, reason, text)) {
+            self.shared.vitals.lines_left_out.add();
         }
     }
 
     /// All that a packet asked for has been done: what that was is told.
-    fn conclude(
-        &mut self,
-        shared: &Shared,
-        engine: &mut Engine,
-        tuple: ControlTuple,
-        id: u64,
-        decision: &Decision,
-    ) {
+    fn conclude(&mut self, shared: &Shared, engine: &mut Engine, decision: &Decision, about: About) {
+        let Some((tuple, id)) = decision.session else { return };
         if decision.changes.contains(&Change::Forget(tuple)) {
             if let Some(session) = engine.session(&tuple).filter(|session| session.departed.is_some()) {
                 lock(&shared.recent).departs(clock::now(), session);
@@ -254,16 +284,16 @@ impl Worker {
         if events.iter().any(|event| matches!(event, Event::Refused { .. })) {
             lock(&shared.recent).note(clock::now(), tuple, id, &events, engine);
         }
-        self.report(id, &events);
+        self.report(about, &events);
     }
 
     /// A session's events, one line each.
-    fn report(&mut self, id: u64, events: &[Event]) {
+    fn report(&mut self, about: About, events: &[Event]) {
         for event in events {
-            match event {
-                Event::Refused { .. } => self.allowance.line(|| warn!(session = id, "{event}")),
-                Event::Edited(_) => debug!(session = id, "{event}"),
-                _ => self.allowance.line(|| info!(session = id, "{event}")),
+            match about::level(event) {
+                // Who asks for these wants all of them.
+                level if level > Level::INFO => about.line(level, None, format_args!("{event}")),
+                level => self.tell(about, level, event.reason(), format_args!("{event}")),
             }
         }
     }

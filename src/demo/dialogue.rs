@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 
+use ftpalg::engine::session::Tap;
+
 use super::alg::Pinhole;
 use super::net::SERVER;
 use super::transfer::Transfer;
-use super::wire::{self, Direction, Moment};
+use super::wire::{self, Moment};
 
 /// The commands that a data connection comes from. The lines of others are left out where both sides saw the same.
 const SHOWN: [&str; 3] = ["PASV", "PORT", "RETR"];
@@ -14,13 +16,13 @@ const SHOWN: [&str; 3] = ["PASV", "PORT", "RETR"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
     /// A line of the control connection, on the client's side and on the server's.
-    Said { direction: Direction, lan: String, wan: String },
+    Said { direction: Tap, lan: String, wan: String },
     /// So many lines which were the same on both sides.
     LeftOut(usize),
     /// A pinhole opened.
     Opened(Pinhole),
     /// The data connection's first packet.
-    Dialled { direction: Direction, lan: Option<Dial>, wan: Option<Dial> },
+    Dialled { direction: Tap, lan: Option<Dial>, wan: Option<Dial> },
 }
 
 /// The SYNs of a data connection on one side.
@@ -47,7 +49,7 @@ pub fn rows(transfer: &Transfer, pinholes: Vec<Pinhole>) -> Vec<Row> {
 
 fn said(transfer: &Transfer, start: Moment) -> Vec<(u64, Row)> {
     let mut rows = Vec::new();
-    for direction in [Direction::ToServer, Direction::ToClient] {
+    for direction in [Tap::ToServer, Tap::ToClient] {
         let [lan, wan] = [&transfer.lan, &transfer.wan].map(|side| wire::lines(side, direction));
         for number in 0..lan.len().max(wan.len()) {
             let sides = [lan.get(number), wan.get(number)];
@@ -64,7 +66,7 @@ fn dialled(transfer: &Transfer, start: Moment) -> Option<(u64, Row)> {
     let syns = [&transfer.lan, &transfer.wan]
         .map(|side| side.iter().filter(|segment| segment.dials_data()).collect::<Vec<_>>());
     let first = syns.iter().filter_map(|syns| syns.first()).min_by_key(|syn| syn.at.since(start))?;
-    let direction = if first.source.ip() == SERVER { Direction::ToClient } else { Direction::ToServer };
+    let direction = if first.source.ip() == SERVER { Tap::ToClient } else { Tap::ToServer };
     let at = first.at.since(start);
     let [lan, wan] = syns.map(|syns| {
         let first = syns.first()?;
@@ -79,7 +81,7 @@ fn leave_out(rows: impl Iterator<Item = Row>) -> Vec<Row> {
     let mut answers_shown = false;
     for row in rows {
         if let Row::Said { direction, lan, wan } = &row {
-            if *direction == Direction::ToServer {
+            if *direction == Tap::ToServer {
                 answers_shown = SHOWN.contains(&lan.split(' ').next().unwrap_or_default());
             }
             if !answers_shown && lan == wan {
@@ -99,13 +101,13 @@ fn leave_out(rows: impl Iterator<Item = Row>) -> Vec<Row> {
 mod tests {
     use super::*;
 
-    fn said(direction: Direction, lan: &str, wan: &str) -> Row {
+    fn said(direction: Tap, lan: &str, wan: &str) -> Row {
         Row::Said { direction, lan: lan.into(), wan: wan.into() }
     }
 
     #[test]
     fn only_what_is_the_same_and_beside_the_point_is_left_out() {
-        use Direction::{ToClient, ToServer};
+        use Tap::{ToClient, ToServer};
         let rows = [
             said(ToClient, "220 hello", "220 hello"),
             said(ToServer, "PWD", "PWD"),

@@ -12,7 +12,6 @@ mod story;
 mod transfer;
 mod wire;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -21,8 +20,9 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::exit;
+use crate::terminal::{Style, is_closed_pipe};
 use net::Net;
-use page::{Page, Style};
+use page::Page;
 use requirements::Missing;
 
 /// Runs the demo and returns its exit code: 0 only if all of it went as it should.
@@ -62,11 +62,6 @@ fn tell(interrupt: &Interrupt) -> Result<()> {
         ),
     )?;
     Ok(())
-}
-
-/// Whether the reader of standard output has gone away, as `head` does.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Signals that ask the demo to end. It does so at the next step, and takes everything away first.

@@ -10,8 +10,9 @@ use super::Interrupt;
 use super::alg::{self, Alg};
 use super::dialogue::{self, Row};
 use super::net::{CLIENT, FILE, Net, ROUTER_LAN, ROUTER_WAN, SERVER};
-use super::page::{Page, Style};
+use super::page::Page;
 use super::transfer::{Mode, Transfer};
+use crate::terminal::Style;
 
 /// Tells it all.
 pub fn tell(net: &Net, page: &mut Page, interrupt: &Interrupt) -> Result<()> {

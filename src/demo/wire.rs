@@ -1,20 +1,18 @@
 //! What went over a wire: the TCP segments of a capture, and the lines of the control connection in them.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use anyhow::{Context, Result};
+use ftpalg::engine::session::Tap;
+
+use crate::capture::{self, File, Network};
+use crate::terminal::printable;
 
 /// The servers' port for control connections.
 const CONTROL_PORT: u16 = 21;
-
-/// Lengths of a pcap file's header and of each packet's (draft-ietf-opsawg-pcap, 4 and 5).
-const FILE_HEADER: usize = 24;
-const PACKET_HEADER: usize = 16;
-/// Of a capture with microseconds, in the byte order of the host that wrote it.
-const MAGIC: u32 = 0xa1b2_c3d4;
 
 const MICROS_OF_DAY: u64 = 24 * 60 * 60 * 1_000_000;
 
@@ -37,13 +35,6 @@ impl Moment {
     }
 }
 
-/// Which way a packet goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    ToServer,
-    ToClient,
-}
-
 /// A TCP segment.
 #[derive(Debug, Clone)]
 pub struct Segment {
@@ -62,11 +53,11 @@ pub struct Segment {
 
 impl Segment {
     /// Its direction, if it belongs to a control connection.
-    fn control(&self) -> Option<Direction> {
+    fn control(&self) -> Option<Tap> {
         if self.destination.port() == CONTROL_PORT {
-            Some(Direction::ToServer)
+            Some(Tap::ToServer)
         } else if self.source.port() == CONTROL_PORT {
-            Some(Direction::ToClient)
+            Some(Tap::ToClient)
         } else {
             None
         }
@@ -77,57 +68,40 @@ impl Segment {
         self.syn && !self.ack && self.control().is_none()
     }
 
-    fn parse(at: Moment, frame: &[u8]) -> Option<Segment> {
-        let packet = SlicedPacket::from_ethernet(frame).ok()?;
-        let Some(NetSlice::Ipv4(ip)) = packet.net else { return None };
-        let Some(TransportSlice::Tcp(tcp)) = packet.transport else { return None };
-        let header = ip.header();
-        let address = |ip, port| SocketAddr::new(IpAddr::V4(ip), port);
-        Some(Segment {
-            at,
-            source: address(header.source_addr(), tcp.source_port()),
-            destination: address(header.destination_addr(), tcp.destination_port()),
-            sequence: tcp.sequence_number(),
-            syn: tcp.syn(),
-            ack: tcp.ack(),
-            ends: tcp.fin() || tcp.rst(),
-            payload: tcp.payload().to_vec(),
-        })
+    fn new(at: Duration, segment: &capture::Segment<'_>) -> Segment {
+        let micros = at.as_secs() % (24 * 60 * 60) * 1_000_000 + u64::from(at.subsec_micros());
+        Segment {
+            at: Moment(micros),
+            source: segment.source,
+            destination: segment.destination,
+            sequence: segment.sequence,
+            syn: segment.is_syn,
+            ack: segment.acknowledgment.is_some(),
+            ends: segment.is_fin || segment.is_reset,
+            payload: segment.payload.to_vec(),
+        }
     }
 }
 
 /// The TCP segments in a capture; a packet that is still being written is left out.
 pub fn segments(file: &Path) -> Result<Vec<Segment>> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    if bytes.is_empty() {
+    let written = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
+    if written.len() == 0 {
         return Ok(Vec::new());
     }
-    ensure!(field(&bytes, 0) == Some(MAGIC), "{} is no capture with microseconds", file.display());
+    let mut capture = File::open(file)?;
     let mut segments = Vec::new();
-    let mut rest = bytes.get(FILE_HEADER..).unwrap_or_default();
-    while let Some((at, frame, next)) = packet(rest) {
-        segments.extend(Segment::parse(at, frame));
-        rest = next;
+    while let Some(frame) = capture.next()? {
+        let Network::Ip(at) = frame.network() else { continue };
+        let packet = frame.bytes.get(at..).unwrap_or_default();
+        segments.extend(capture::Segment::read(packet).ok().map(|segment| Segment::new(frame.at, &segment)));
     }
     Ok(segments)
 }
 
-/// The first packet's time and frame, and what comes after it.
-fn packet(bytes: &[u8]) -> Option<(Moment, &[u8], &[u8])> {
-    let (header, rest) = bytes.split_at_checked(PACKET_HEADER)?;
-    let [seconds, micros, length] = [field(header, 0)?, field(header, 4)?, field(header, 8)?];
-    let (frame, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-    let micros = u64::from(seconds) * 1_000_000 + u64::from(micros);
-    Some((Moment(micros % MICROS_OF_DAY), frame, rest))
-}
-
-fn field(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
 /// Whether both ends have closed the control connection.
 pub fn control_closed(segments: &[Segment]) -> bool {
-    [Direction::ToServer, Direction::ToClient]
+    [Tap::ToServer, Tap::ToClient]
         .into_iter()
         .all(|direction| segments.iter().any(|segment| segment.ends && segment.control() == Some(direction)))
 }
@@ -142,7 +116,7 @@ pub struct Line {
 }
 
 /// The lines of one direction of the only control connection in a capture.
-pub fn lines(segments: &[Segment], direction: Direction) -> Vec<Line> {
+pub fn lines(segments: &[Segment], direction: Tap) -> Vec<Line> {
     let mut segments: Vec<_> =
         segments.iter().filter(|segment| segment.control() == Some(direction)).collect();
     let Some(first) = segments.iter().find(|segment| segment.syn).map(|syn| syn.sequence.wrapping_add(1))
@@ -163,7 +137,7 @@ pub fn lines(segments: &[Segment], direction: Direction) -> Vec<Line> {
         for &byte in segment.payload.iter().skip(known) {
             match byte {
                 b'\n' => {
-                    let text = String::from_utf8_lossy(&line).trim_end().replace(char::is_control, "?");
+                    let text = printable(line.trim_ascii_end());
                     lines.push(Line { at: segment.at, text });
                     line.clear();
                 }
@@ -202,9 +176,9 @@ mod tests {
             segment(begin.wrapping_add(5), " x\x01"),
             segment(begin.wrapping_add(3), "ER x"),
         ];
-        let texts: Vec<_> = lines(&stream, Direction::ToServer).into_iter().map(|line| line.text).collect();
-        assert_eq!(texts, ["USER x?", "PASS y"]);
-        assert_eq!(lines(&stream, Direction::ToClient), []);
+        let texts: Vec<_> = lines(&stream, Tap::ToServer).into_iter().map(|line| line.text).collect();
+        assert_eq!(texts, ["USER x\\u{1}", "PASS y"]);
+        assert_eq!(lines(&stream, Tap::ToClient), []);
     }
 
     #[test]

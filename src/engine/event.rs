@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use super::control::ControlTuple;
+use super::counters::Kind;
 use super::ftp::host_port::Notation;
 use super::pinhole::Pinhole;
 use super::policy::Refusal;
@@ -50,7 +51,7 @@ pub enum Departure {
     /// conntrack has no entry for it.
     NotTracked,
     /// Its client has as many sessions as one may have.
-    TooManyOfClient,
+    TooManySessions,
 }
 
 impl fmt::Display for Departure {
@@ -62,7 +63,7 @@ impl fmt::Display for Departure {
             Self::Signed => "its segments are signed (TCP MD5 or AO) and must not be changed",
             Self::Unseen => "its beginning was not seen",
             Self::NotTracked => "conntrack has no entry for it",
-            Self::TooManyOfClient => "its client has too many sessions",
+            Self::TooManySessions => "its client has too many sessions",
         })
     }
 }
@@ -97,6 +98,17 @@ pub enum Event {
     Ended,
 }
 
+impl Event {
+    /// Why, for machines; `None` where it needs no reason.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { reason, .. } => Some(reason.name()),
+            Self::Departed(why) => Some(why.name()),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -106,7 +118,7 @@ impl fmt::Display for Event {
                 write!(f, "{mode} data port open: {key}, leads to {to}, seen from {from}")
             }
             Self::Refused { mode, line, reason } => {
-                write!(f, "{mode} data port not opened for {line:?}: {reason}")
+                write!(f, "{mode} data port not opened for {line:?}: {reason}; {}", reason.remedy())
             }
             Self::Muted => {
                 f.write_str("what else is not opened for this session is counted and no longer told")

@@ -25,11 +25,15 @@ pub struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// The line for the log, without its end, and without what is secret in it.
+    /// The line for the log, without its end. A password is nobody's business.
     pub fn text(&self) -> String {
-        match self.bytes.get(..5).unwrap_or_default().to_ascii_uppercase().as_slice() {
-            word @ (b"PASS " | b"ACCT ") => format!("{}…", String::from_utf8_lossy(word)),
-            _ => String::from_utf8_lossy(self.bytes.trim_ascii_end()).into_owned(),
+        let line = self.bytes.trim_ascii();
+        let verb = line.split(|byte| !byte.is_ascii_alphabetic()).find(|word| !word.is_empty());
+        match verb.unwrap_or_default() {
+            _ if line.first().is_some_and(u8::is_ascii_digit) => String::from_utf8_lossy(line).into_owned(),
+            verb if verb.eq_ignore_ascii_case(b"PASS") => "PASS ...".to_owned(),
+            verb if verb.eq_ignore_ascii_case(b"ACCT") => "ACCT ...".to_owned(),
+            _ => String::from_utf8_lossy(line).into_owned(),
         }
     }
 }
@@ -168,6 +172,18 @@ mod tests {
             [&[&b"550 x\r\n"[..]][..], &[b"550 x\r", b"\n"], &[b"550 x"], &[&[b'x'; 600], b"\r", b"\n"]]
         {
             assert!(!ends_bare(chunks), "{chunks:?}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_told() {
+        let text = |bytes: &[u8]| Line { bytes, sent: 0, overlong: false, ends_bare: false }.text();
+        assert_eq!(text(b"PORT 1,2,3,4,5,6\r\n"), "PORT 1,2,3,4,5,6");
+        assert_eq!(text(b"227 Pass (1,2,3,4,5,6)\r\n"), "227 Pass (1,2,3,4,5,6)");
+        for line in
+            [&b"PASS s3cret\r\n"[..], b" pass s3cret", b"\xff\xf4\xff\xf2PaSs\ts3cret\n", b"ACCT s3cret"]
+        {
+            assert!(!text(line).contains("s3cret"), "{:?}", text(line));
         }
     }
 

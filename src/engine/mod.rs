@@ -20,6 +20,7 @@ pub mod options;
 pub mod outcome;
 pub mod packet;
 pub mod pinhole;
+pub mod playback;
 pub mod policy;
 pub mod ports;
 pub mod position;
@@ -338,7 +339,7 @@ impl Engine {
         let count = self.per_client.entry(found.client).or_default();
         if *count >= MAX_SESSIONS_PER_CLIENT {
             self.counters.overflow += 1;
-            return session.leave(Departure::TooManyOfClient);
+            return session.leave(Departure::TooManySessions);
         }
         if session.view.replace(found).is_none() {
             *count += 1;

@@ -29,6 +29,17 @@ pub enum Malformed {
     Checksum,
 }
 
+/// What stands in the place of the TCP checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksum {
+    /// The checksum.
+    Right,
+    /// The pseudo-header's sum alone: the network card was to do the rest (`CHECKSUM_PARTIAL` of linux/skbuff.h).
+    Partial,
+    /// Neither.
+    Wrong,
+}
+
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
@@ -62,6 +73,14 @@ pub struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// Checks the packet's headers, lengths and TCP checksum. Bytes behind the end of the IP packet are cut off.
     pub fn parse(bytes: &'a mut Vec<u8>) -> Result<Self, Malformed> {
+        match Self::parse_unfinished(bytes)? {
+            (packet, Checksum::Right) => Ok(packet),
+            (_, Checksum::Partial | Checksum::Wrong) => Err(Malformed::Checksum),
+        }
+    }
+
+    /// The same, whatever the TCP checksum is. Only for packets that do not come from a receiver's side of a wire.
+    pub fn parse_unfinished(bytes: &'a mut Vec<u8>) -> Result<(Self, Checksum), Malformed> {
         let ip = IpSlice::from_slice(bytes).map_err(|_| Malformed::Ip)?;
         if ip.ipv6().is_some_and(|v6| v6.header().payload_length() == 0) {
             // etherparse takes it for a jumbogram (RFC 2675); receivers find no segment in it.
@@ -77,16 +96,20 @@ impl<'a> Packet<'a> {
         }
         let segment = body.payload;
         let header = TcpSlice::from_slice(segment).map_err(|_| Malformed::Tcp)?;
-        if pseudo_header_checksum(source, destination, segment) != 0 {
-            return Err(Malformed::Checksum);
-        }
+        let checksum = if segment_checksum(source, destination, segment) == 0 {
+            Checksum::Right
+        } else if is_partial(source, destination, segment, header.checksum()) {
+            Checksum::Partial
+        } else {
+            Checksum::Wrong
+        };
         let tcp = segment.as_ptr() as usize - bytes.as_ptr() as usize;
         let payload = tcp + header.header_slice().len();
         let end = tcp + segment.len();
         let source = SocketAddr::new(source, header.source_port());
         let destination = SocketAddr::new(destination, header.destination_port());
         bytes.truncate(end);
-        Ok(Self { bytes, source, destination, tcp, payload })
+        Ok((Self { bytes, source, destination, tcp, payload }, checksum))
     }
 
     /// Where it comes from.
@@ -166,6 +189,24 @@ impl<'a> Packet<'a> {
         self.bytes.get(self.payload..).unwrap_or_default()
     }
 
+    /// Puts other ends in place of the packet's own. They are of the same address family; otherwise nothing changes.
+    pub fn set_ends(&mut self, source: SocketAddr, destination: SocketAddr) {
+        let addresses = match (source.ip(), destination.ip(), self.source.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to), IpAddr::V4(_)) => {
+                self.bytes.get_mut(12..20).map(|place| (place, [from.octets(), to.octets()].concat()))
+            }
+            (IpAddr::V6(from), IpAddr::V6(to), IpAddr::V6(_)) => {
+                self.bytes.get_mut(8..40).map(|place| (place, [from.octets(), to.octets()].concat()))
+            }
+            _ => None,
+        };
+        let Some((place, addresses)) = addresses else { return };
+        place.copy_from_slice(&addresses);
+        self.put(0, &source.port().to_be_bytes());
+        self.put(2, &destination.port().to_be_bytes());
+        (self.source, self.destination) = (source, destination);
+    }
+
     /// Sets the sequence number.
     pub fn set_sequence(&mut self, sequence: u32) {
         self.put(field::SEQUENCE, &sequence.to_be_bytes());
@@ -238,7 +279,7 @@ impl<'a> Packet<'a> {
         }
         if let Some(segment) = bytes.get_mut(tcp..) {
             segment[field::CHECKSUM..field::CHECKSUM + 2].fill(0);
-            let sum = pseudo_header_checksum(source.ip(), destination.ip(), segment);
+            let sum = segment_checksum(source.ip(), destination.ip(), segment);
             segment[field::CHECKSUM..field::CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
         }
     }
@@ -246,20 +287,23 @@ impl<'a> Packet<'a> {
 
 /// The TCP checksum over pseudo-header and segment (RFC 9293, section 3.1; RFC 8200, section 8.1): 0 where the
 /// segment holds its own right checksum.
-fn pseudo_header_checksum(source: IpAddr, destination: IpAddr, segment: &[u8]) -> u16 {
-    let mut sum = match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            sum16::add_4bytes(sum16::add_4bytes(0, source.octets()), destination.octets())
-        }
-        (source, destination) => [source, destination].into_iter().fold(0, |sum, address| match address {
-            IpAddr::V4(address) => sum16::add_4bytes(sum, address.octets()),
-            IpAddr::V6(address) => sum16::add_slice(sum, &address.octets()),
-        }),
-    };
-    sum = sum16::add_2bytes(sum, [0, IpNumber::TCP.0]);
-    let length = u32::try_from(segment.len()).unwrap_or(u32::MAX);
-    sum = sum16::add_4bytes(sum, length.to_be_bytes());
-    !fold(sum16::add_slice(sum, segment))
+fn segment_checksum(source: IpAddr, destination: IpAddr, segment: &[u8]) -> u16 {
+    !fold(sum16::add_slice(pseudo_header_sum(source, destination, segment.len()), segment))
+}
+
+/// Whether a checksum is the sum over the pseudo-header alone; a card that cuts segments itself may want it without the
+/// length.
+fn is_partial(source: IpAddr, destination: IpAddr, segment: &[u8], checksum: u16) -> bool {
+    [segment.len(), 0].iter().any(|&length| fold(pseudo_header_sum(source, destination, length)) == checksum)
+}
+
+fn pseudo_header_sum(source: IpAddr, destination: IpAddr, length: usize) -> u64 {
+    let sum = [source, destination].into_iter().fold(0, |sum, address| match address {
+        IpAddr::V4(address) => sum16::add_4bytes(sum, address.octets()),
+        IpAddr::V6(address) => sum16::add_slice(sum, &address.octets()),
+    });
+    let sum = sum16::add_2bytes(sum, [0, IpNumber::TCP.0]);
+    sum16::add_4bytes(sum, u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes())
 }
 
 /// Folds a running sum of native-endian words to 16 bits in network order.
@@ -327,6 +371,45 @@ pub(crate) mod tests {
             let mut bytes = original.clone();
             Packet::parse(&mut bytes).unwrap().finish();
             assert_eq!(bytes, original);
+        }
+    }
+
+    #[test]
+    fn a_packet_with_other_ends_is_whole_again_once_finished() {
+        let cases = [
+            (segment(100, 200, b"NOOP\r\n"), ["192.168.1.2:5", "203.0.113.9:2121"]),
+            (segment_v6(b"NOOP\r\n"), ["[fd00::2]:5", "[2001:db8::9]:2121"]),
+        ];
+        for (mut bytes, ends) in cases {
+            let [source, destination] = ends.map(|end| end.parse().unwrap());
+            let mut packet = Packet::parse(&mut bytes).unwrap();
+            packet.set_ends(source, destination);
+            packet.finish();
+            let packet = Packet::parse(&mut bytes).unwrap();
+            assert_eq!((packet.source(), packet.destination()), (source, destination));
+            assert_eq!(packet.payload(), b"NOOP\r\n");
+        }
+    }
+
+    #[test]
+    fn a_checksum_that_is_left_to_the_card_is_known_and_finished() {
+        for original in [segment(100, 200, b"NOOP\r\n"), segment_v6(b"NOOP\r\n")] {
+            let mut bytes = original.clone();
+            let (tcp, ends) = {
+                let packet = Packet::parse(&mut bytes).unwrap();
+                (packet.tcp, (packet.source.ip(), packet.destination.ip()))
+            };
+            for length in [bytes.len() - tcp, 0] {
+                let partial = fold(pseudo_header_sum(ends.0, ends.1, length));
+                bytes[tcp + 16..tcp + 18].copy_from_slice(&partial.to_be_bytes());
+                assert_eq!(Packet::parse(&mut bytes).unwrap_err(), Malformed::Checksum);
+                let (packet, checksum) = Packet::parse_unfinished(&mut bytes).unwrap();
+                assert_eq!(checksum, Checksum::Partial);
+                packet.finish();
+                assert_eq!(bytes, original);
+            }
+            bytes[tcp + 16] ^= 1;
+            assert_eq!(Packet::parse_unfinished(&mut bytes).unwrap().1, Checksum::Wrong);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What may open a pinhole.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -53,7 +54,7 @@ const FIRST_PORT: u16 = 1024;
 #[strum(serialize_all = "kebab-case")]
 pub enum Refusal {
     /// Before 230.
-    #[error("nobody is logged in (policy.require-login)")]
+    #[error("nobody is logged in")]
     NotLoggedIn,
     /// What stands there is no address and port.
     #[error("the address or port is not valid")]
@@ -71,11 +72,8 @@ pub enum Refusal {
     #[error("the address is of another family than the control connection")]
     OtherFamily,
     /// RFC 2577, section 2 (bounce attack).
-    #[error("the address is not the sender's own (policy.allow-third-party names exceptions)")]
+    #[error("the address is not the sender's own")]
     ThirdParty,
-    /// conntrack does not know the control connection, so its client's view is not known either.
-    #[error("conntrack does not know the control connection")]
-    NotTracked,
     /// More PORT commands than replies.
     #[error("the session has too many unanswered PORT commands")]
     TooManyInSession,
@@ -83,17 +81,58 @@ pub enum Refusal {
     #[error("the client has too many open pinholes")]
     TooManyOfClient,
     /// No external port left, or the one that is needed is taken by another session.
-    #[error("no external port is free (pinhole.ports)")]
+    #[error("no external port is free")]
     NoPort,
     /// Commands and replies can no longer be matched.
     #[error("too many commands wait for their replies")]
     LostCount,
     /// The port may be another session's by now.
-    #[error("the reply came too late (pinhole.timeout)")]
+    #[error("the reply came too late")]
     TooLate,
     /// nftables would not take the pinhole.
     #[error("nftables did not take the pinhole")]
     Firewall,
+}
+
+/// What an administrator can do about a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// This key of the configuration decides it; and how.
+    Setting(&'static str, &'static str),
+    /// No setting does; and why not.
+    None(&'static str),
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setting(key, how) => write!(f, "{key} {how}"),
+            Self::None(why) => write!(f, "no setting allows it: {why}"),
+        }
+    }
+}
+
+impl Refusal {
+    /// What would have let it open.
+    pub fn remedy(self) -> Remedy {
+        match self {
+            Self::NotLoggedIn => Remedy::Setting("policy.require-login", "= false would allow it"),
+            Self::ThirdParty => {
+                Remedy::Setting("policy.allow-third-party", "would allow it if it named that address")
+            }
+            Self::NoPort => Remedy::Setting("pinhole.ports", "could name a wider range"),
+            Self::TooLate => Remedy::Setting("pinhole.timeout", "could be longer"),
+            Self::Unreadable => Remedy::None("it names nothing that could be opened"),
+            Self::BadLine => Remedy::None("what the other end reads in such a line is not certain"),
+            Self::BehindBareLf => Remedy::None("whoever named that file may have written it"),
+            Self::PrivilegedPort => Remedy::None("those ports are services' (RFC 2577)"),
+            Self::OtherFamily => Remedy::None("the other end could not reach it"),
+            Self::TooManyInSession | Self::TooManyOfClient | Self::LostCount => {
+                Remedy::None("the bound keeps one client from taking what all need")
+            }
+            Self::Firewall => Remedy::None("what nftables said stands in an earlier line"),
+        }
+    }
 }
 
 impl Policy {

@@ -1,5 +1,6 @@
 //! One control connection: its two streams and its dialogue, and what becomes of each of its packets.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -183,6 +184,11 @@ impl Session {
             (false, false) => UNGREETED,
         };
         now.saturating_sub(self.last_packet) > patience
+    }
+
+    /// The client's own address, as far as it is known.
+    pub fn client(&self) -> IpAddr {
+        self.view.map_or(self.tuple.client.ip(), |view| view.client)
     }
 
     /// Whether both sides have closed it, or one has reset it.

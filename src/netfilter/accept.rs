@@ -134,6 +134,11 @@ fn comment(userdata: &[u8]) -> Option<&[u8]> {
     None
 }
 
+/// The names of all chains of routed packets.
+pub fn chain_names(connection: &mut Connection) -> io::Result<Vec<ChainName>> {
+    Ok(chains(connection)?.into_iter().map(|chain| chain.name).collect())
+}
+
 struct Chain {
     name: ChainName,
     is_base: bool,
@@ -155,7 +160,7 @@ fn chain_name(message: &Message<'_>, table: u16, chain: u16) -> Option<ChainName
 }
 
 /// The families whose chains see routed packets, and their `NFPROTO_*`.
-const FAMILIES: [(&str, u8); 3] = [("inet", 1), ("ip", 2), ("ip6", 10)];
+pub const FAMILIES: [(&str, u8); 3] = [("inet", 1), ("ip", 2), ("ip6", 10)];
 
 fn family_number(name: &str) -> u8 {
     FAMILIES.iter().find(|(known, _)| *known == name).map_or(0, |(_, number)| *number)

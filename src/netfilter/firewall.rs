@@ -94,12 +94,7 @@ pub struct Firewall {
 impl Firewall {
     /// Opens the sockets. Nothing is changed yet.
     pub fn open(config: &Config) -> Result<Self, FirewallError> {
-        // libnftables ends the process where this fails, so this comes first.
-        let mut connection = Connection::open().map_err(FirewallError::Open)?;
-        generation(&mut connection).map_err(|error| match error.raw_os_error() {
-            Some(libc::EPERM) => FirewallError::Permission,
-            _ => FirewallError::Open(error),
-        })?;
+        let connection = connect()?;
         Ok(Firewall {
             config: config.clone(),
             nft: Nft::new().map_err(FirewallError::Open)?,
@@ -383,10 +378,21 @@ pub(super) fn counters(connection: &mut Connection) -> io::Result<Vec<Counter>> 
     })
 }
 
-fn reading(what: &'static str) -> impl Fn(io::Error) -> FirewallError {
+/// What could not be read, and why.
+pub fn reading(what: &'static str) -> impl Fn(io::Error) -> FirewallError {
     move |error| match error.raw_os_error() {
         Some(libc::EPERM) => FirewallError::Permission,
         _ => FirewallError::Read { what, error },
+    }
+}
+
+/// A socket to nftables, where it may be used. libnftables ends the process where it may not, so this comes first.
+pub fn connect() -> Result<Connection, FirewallError> {
+    let mut connection = Connection::open().map_err(FirewallError::Open)?;
+    match generation(&mut connection) {
+        Ok(_) => Ok(connection),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Err(FirewallError::Permission),
+        Err(error) => Err(FirewallError::Open(error)),
     }
 }
 

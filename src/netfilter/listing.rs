@@ -4,11 +4,17 @@
 use std::io;
 use std::thread;
 
-use super::firewall::{Firewall, FirewallError};
-use super::netlink::{Connection, DUMP, Request};
-use super::ruleset::{HOLD_NAMES, Live};
+use super::accept::{self, FAMILIES};
+use super::firewall::{self, Firewall, FirewallError, has_table, reading};
+use super::netlink::{Connection, DUMP, Request, nft, subsystem};
+use super::ruleset::{HOLD_NAMES, Live, OWN_TABLES};
 use super::sys::{self, ListStyle, Nft};
 use crate::config::{ChainName, Config};
+
+/// `NFTA_TABLE_*` and `NFT_TABLE_F_DORMANT` (include/uapi/linux/netfilter/nf_tables.h).
+const TABLE_NAME: u16 = 1;
+const TABLE_FLAGS: u16 = 2;
+const DORMANT: u32 = 1;
 
 /// `RTM_NEWRULE`, `RTM_GETRULE` (linux/rtnetlink.h); bytes of `struct fib_rule_hdr` and `FRA_*` (linux/fib_rules.h).
 const NEWRULE: u8 = 32;
@@ -16,10 +22,6 @@ const GETRULE: u8 = 34;
 const RULE_HEADER: usize = 12;
 const FRA_FWMARK: u16 = 10;
 const FRA_FWMASK: u16 = 16;
-
-/// Now and then, once in some hundred times, libnftables (seen with 1.0.6, on a busy machine) prints nothing and calls that
-/// a success. A new context does better.
-const TRIES: usize = 5;
 
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -35,27 +37,74 @@ pub enum ListingError {
 }
 
 /// Reads the ruleset.
-pub struct Listing(Nft);
+pub struct Listing {
+    nft: Nft,
+    connection: Connection,
+}
 
 impl Listing {
-    /// Opens libnftables. Closing it stalls others' transactions for 12 to 24 ms if deletions wait to be carried out.
+    /// Opens the sockets. Closing them stalls others' transactions for 12 to 24 ms if deletions wait to be carried out.
     pub fn open() -> Result<Self, ListingError> {
-        // Libnftables ends the process where it may not use nftables; this says so before.
-        Firewall::open(&Config::default())?;
-        Ok(Self(Nft::new().map_err(FirewallError::Open)?))
+        let connection = firewall::connect()?;
+        Ok(Self { nft: Nft::new().map_err(FirewallError::Open)?, connection })
     }
 
-    /// The whole ruleset (libnftables-json(5)); named sets look empty.
-    pub fn ruleset(&mut self) -> Result<String, ListingError> {
-        self.list("ruleset", ListStyle::JsonWithoutElements)
-    }
-
-    /// A table without what its sets hold; `None` if there is none.
-    pub fn table(&mut self, name: &str) -> Result<Option<String>, ListingError> {
-        if !super::firewall::has_table(&mut Connection::open().map_err(FirewallError::Open)?, name) {
-            return Ok(None);
+    /// The tables that routed packets may meet, without ftpalg's own and those that are switched off, in one listing or
+    /// several (libnftables-json(5)). Named sets look empty.
+    pub fn ruleset(&mut self) -> Result<Vec<String>, ListingError> {
+        let mut listings = Vec::new();
+        for table in tables(&mut self.connection).map_err(reading("tables"))? {
+            let is_own = table.family == "inet" && OWN_TABLES.contains(&table.name.as_str());
+            if is_own || table.flags & DORMANT != 0 {
+                continue;
+            }
+            let place = format!("{} {}", table.family, table.name);
+            let wanted = if table.flags == 0 {
+                vec![format!("table {place}")]
+            } else {
+                // libnftables 1.0.6 frees a table's only flag before it writes it as JSON (`table_flags_json`).
+                let chains = accept::chain_names(&mut self.connection).map_err(reading("chains"))?;
+                let of_it = |chain: &&ChainName| chain.family == table.family && chain.table == table.name;
+                let chains = chains.iter().filter(of_it).map(|chain| format!("chain {chain}"));
+                chains.chain([format!("ct helpers table {place}")]).collect()
+            };
+            for what in wanted {
+                match self.list(&what, ListStyle::JsonWithoutElements) {
+                    Ok(listing) => listings.push(listing),
+                    // It has gone meanwhile.
+                    Err(_) if !is_there(&mut self.connection, &table)? => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
-        self.list(&format!("table inet {name}"), ListStyle::JsonWithoutElements).map(Some)
+        Ok(listings)
+    }
+
+    /// A table of ftpalg's, without what its sets hold; `None` if there is none.
+    pub fn own_table(&mut self) -> Result<Option<OwnTable>, ListingError> {
+        let mut tables = tables(&mut self.connection).map_err(reading("tables"))?.into_iter();
+        let Some(table) = tables.find(|table| table.family == "inet" && table.name == OWN_TABLES[0]) else {
+            return Ok(None);
+        };
+        let is_dormant = table.flags & DORMANT != 0;
+        // With a flag its text will do (see above): there is nothing to be compared.
+        let style = if table.flags == 0 { ListStyle::JsonWithoutElements } else { ListStyle::Text };
+        let listing = self.list(&format!("table inet {}", table.name), style)?;
+        Ok(Some(OwnTable { listing, is_dormant }))
+    }
+
+    /// The table that outlives a flush, in nft's language, under the first of its two names; `None` if there is none.
+    pub fn hold(&mut self) -> Result<Option<String>, ListingError> {
+        let Some(name) = HOLD_NAMES.into_iter().find(|name| has_table(&mut self.connection, name)) else {
+            return Ok(None);
+        };
+        let text = self.list(&format!("table inet {name}"), ListStyle::Text)?;
+        // Behind a comment's sign stands who owns it, or a warning.
+        let code = |line: &str| line.split('#').next().unwrap_or_default().trim_end().to_owned();
+        let first = format!("table inet {name} ");
+        let lines = text.lines().map(code).filter(|line| !line.is_empty());
+        let lines = lines.map(|line| line.replacen(&first, &format!("table inet {} ", HOLD_NAMES[0]), 1));
+        Ok(Some(lines.collect::<Vec<_>>().join("\n")))
     }
 
     /// A set with its elements.
@@ -71,17 +120,41 @@ impl Listing {
     }
 
     fn list(&mut self, what: &str, style: ListStyle) -> Result<String, ListingError> {
-        let fault = |error: String| ListingError::List { what: what.to_owned(), error };
-        let command = format!("list {what}");
-        for _ in 0..TRIES {
-            let text = self.0.list(&command, style).map_err(fault)?;
-            if !text.trim().is_empty() {
-                return Ok(text);
-            }
-            self.0 = Nft::new().map_err(FirewallError::Open)?;
-        }
-        Err(fault("it says nothing".to_owned()))
+        let listed = self.nft.list(&format!("list {what}"), style);
+        listed.map_err(|error| ListingError::List { what: what.to_owned(), error })
     }
+}
+
+/// ftpalg's table as it is.
+#[derive(Debug)]
+pub struct OwnTable {
+    /// As JSON, without what its sets hold.
+    pub listing: String,
+    /// Whether somebody has switched it off (`flags dormant`).
+    pub is_dormant: bool,
+}
+
+/// A table.
+struct Table {
+    family: &'static str,
+    name: String,
+    flags: u32,
+}
+
+/// The tables of routed packets.
+fn tables(connection: &mut Connection) -> io::Result<Vec<Table>> {
+    let request = Request::new(subsystem::NFTABLES, nft::GETTABLE, 0, DUMP);
+    connection.dump(&request, |message| {
+        let attributes = message.is(subsystem::NFTABLES, nft::NEWTABLE).then(|| message.attributes())?;
+        let (family, _) = FAMILIES.iter().find(|(_, number)| *number == message.family())?;
+        let flags = attributes.be32(TABLE_FLAGS).unwrap_or_default();
+        Some(Table { family, name: attributes.string(TABLE_NAME)?, flags })
+    })
+}
+
+fn is_there(connection: &mut Connection, table: &Table) -> Result<bool, ListingError> {
+    let all = tables(connection).map_err(reading("tables"))?;
+    Ok(all.iter().any(|other| (other.family, &other.name) == (table.family, &table.name)))
 }
 
 /// What the daemon's part of the ruleset comes to on this kernel.
@@ -89,11 +162,11 @@ impl Listing {
 pub struct Trial {
     /// Whether the kernel has nftables' own expression for a queue, and not xtables' NFQUEUE alone.
     pub queues_natively: bool,
-    /// Its table, as [`Listing::table`] gives it.
+    /// Its table, as [`Listing::own_table`] gives it.
     pub table: String,
     /// What [`Listing::set`] says of its set `control_ports`.
     pub control_ports: String,
-    /// The table that outlives a flush; `None` where kernel or libnftables know none that has an owner.
+    /// The table that outlives a flush, as [`Listing::hold`] gives it; `None` where kernel or libnftables know none that has an owner.
     pub hold: Option<String>,
 }
 
@@ -116,9 +189,9 @@ impl Trial {
         let mut listing = Listing::open()?;
         Ok(Trial {
             queues_natively: firewall.queues_natively().unwrap_or(false),
-            table: listing.table("ftpalg")?.ok_or(FirewallError::Vanished)?,
+            table: listing.own_table()?.ok_or(FirewallError::Vanished)?.listing,
             control_ports: listing.set("inet", "ftpalg", "control_ports")?,
-            hold: listing.table(HOLD_NAMES[0])?,
+            hold: listing.hold()?,
         })
     }
 }

@@ -20,7 +20,7 @@ mod watch;
 
 pub use accept::MissingChain;
 pub use conntrack::{ConnTrack, Fate};
-pub use firewall::{Firewall, FirewallError};
+pub use firewall::{Counter, Firewall, FirewallError};
 pub use inspect::{Inspector, Left};
 pub use listing::{Listing, ListingError, MarkedRoute, Trial, marked_routes};
 pub use ruleset::Live;

@@ -97,6 +97,7 @@ impl Nft {
         let flags = match style {
             ListStyle::Json => libnftables::JSON | libnftables::STATELESS,
             ListStyle::JsonWithoutElements => libnftables::JSON | libnftables::STATELESS | libnftables::TERSE,
+            ListStyle::Text => libnftables::STATELESS | libnftables::TERSE,
             ListStyle::TextWithHandles => libnftables::HANDLE | libnftables::STATELESS | libnftables::TERSE,
         };
         // SAFETY: the context is live; this only sets a number in it.
@@ -119,7 +120,9 @@ pub enum ListStyle {
     Json,
     /// The same, with sets that look empty.
     JsonWithoutElements,
-    /// nft's language, each rule followed by `# handle` and its number.
+    /// nft's language, with sets that look empty.
+    Text,
+    /// The same, each rule followed by `# handle` and its number.
     TextWithHandles,
 }
 

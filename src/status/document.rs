@@ -258,6 +258,9 @@ pub struct Refusal {
     pub line: String,
     /// Why not.
     pub reason: Reason,
+    /// What would have let it open, or why nothing does.
+    #[serde(default)]
+    pub remedy: String,
 }
 
 impl Session {

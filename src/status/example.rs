@@ -57,6 +57,7 @@ pub fn document() -> Document {
             mode: "active".into(),
             line: r"PORT \u{1b}".into(),
             reason: Reason { code: "third-party".into(), text: "bounce attack".into() },
+            remedy: "policy.allow-third-party would allow it".into(),
         }],
         sessions: vec![busy, encrypted],
     }

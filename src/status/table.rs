@@ -210,6 +210,7 @@ pub fn refusals(document: &Document, most: usize) -> Table {
             refusal.user.clone().unwrap_or_else(|| "-".to_owned()),
             refusal.reason.text.clone(),
             refusal.line.clone(),
+            refusal.remedy.clone(),
         ]
     };
     Table {
@@ -221,6 +222,7 @@ pub fn refusals(document: &Document, most: usize) -> Table {
             column("USER", Align::Left, 2),
             column("WHY NOT", Align::Left, 0),
             column("ASKED", Align::Left, 1),
+            column("WHAT WOULD ALLOW IT", Align::Left, 5),
         ],
         rows: document.refusals.iter().rev().take(most).map(row).collect(),
     }

@@ -284,7 +284,7 @@ fn one_client_cannot_have_all_sessions() {
     for number in 1..MAX_SESSIONS_PER_CLIENT {
         assert_eq!(begin(&mut engine, number, "10.0.0.2").1, None, "{number}");
     }
-    let refused = Some(Departure::TooManyOfClient);
+    let refused = Some(Departure::TooManySessions);
     assert_eq!(begin(&mut engine, MAX_SESSIONS_PER_CLIENT, "10.0.0.2").1, refused);
     assert_eq!(engine.counters().overflow, 1);
     assert_eq!(begin(&mut engine, MAX_SESSIONS_PER_CLIENT + 1, "10.0.0.3").1, None);

@@ -13,7 +13,7 @@ fn ruleset(rules: &[(&str, &str)]) -> Ruleset {
             r#"{{"rule":{{"family":"inet","table":"t","chain":"{chain}","handle":{handle},"expr":[{expr}]}}}}"#
         ));
     }
-    Ruleset::parse(&format!(r#"{{"nftables":[{}]}}"#, objects.join(","))).unwrap()
+    Ruleset::parse(&[format!(r#"{{"nftables":[{}]}}"#, objects.join(","))]).unwrap()
 }
 
 const NEW: Kind<'_> =

@@ -51,12 +51,13 @@ fn state(session: &Session) -> State {
     }
 }
 
-/// Its pinholes, as far as the engine knows: whether an open one has been used the kernel knows alone.
+/// Its pinholes, as far as the engine knows: the kernel knows earlier whether one has been used.
 fn pinholes(session: &Session, now: Duration) -> Vec<document::Pinhole> {
     let told = session.dialogue.pinholes().map(|(pinhole, is_open, until)| {
         let Pinhole { key, to, from, .. } = pinhole;
         let state = match is_open {
             false => PinholeState::Asked,
+            true if session.dialogue.unused().is_none() => PinholeState::Used,
             true if until <= now => PinholeState::Expired,
             true => PinholeState::Open,
         };

@@ -22,7 +22,7 @@ use crate::status::document::{
     self, Counts, Daemon, Document, Pinhole, PinholeState, Refusal, Session, State, VERSION, Worker,
 };
 
-/// For how many sessions an engine is locked at once: its worker waits some 20 µs.
+/// For how many sessions an engine is locked at once: its worker waits some 50 µs (measured with 10,000 sessions).
 const AT_ONCE: usize = 64;
 
 /// What a report is made from.
@@ -207,6 +207,7 @@ fn refusal(refused: &Refused, now: Duration) -> Refusal {
         mode: mode(refused.mode),
         line: refused.line.clone(),
         reason: reason(refused.reason),
+        remedy: refused.reason.remedy().to_string(),
     }
 }
 

@@ -114,6 +114,7 @@ fn config() -> Config {
         pinhole_ports: 1024..=65535,
         require_login: true,
         allow_third_party: Vec::new(),
+        metrics_listen: None,
     }
 }
 

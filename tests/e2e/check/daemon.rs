@@ -114,6 +114,8 @@ fn a_table_that_was_changed_by_hand() -> Result<()> {
     let mut router = Router::running(RULESET, FORWARD)?;
     router.host.nft("delete element inet ftpalg control_ports { 21 }")?;
     router.finds_and_mends("table-changed", "wrong")?;
+    router.host.nft("add table inet ftpalg { flags dormant; }")?;
+    router.finds_and_mends("table-changed", "wrong")?;
     router.host.nft("add chain inet ftpalg mine; add set inet ftpalg more { type mark; }")?;
     router.finds_and_mends("table-changed", "warning")
 }

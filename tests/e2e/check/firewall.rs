@@ -1,9 +1,12 @@
 //! The administrator's chains.
 
-use anyhow::{Result, ensure};
+use std::io::Write;
+
+use anyhow::{Context, Result, ensure};
 
 use super::router::Router;
 use super::{FORWARD, RULESET};
+use crate::life::wait_until;
 
 /// A router whose accept-in names no chain; in each of the rulesets one more must be named.
 #[test]
@@ -156,4 +159,31 @@ fn rules_of_the_old_iptables_are_said_not_to_be_looked_at() -> Result<()> {
     ensure!(finding.mark == "unseen" && finding.what.contains("ip filter"), "{finding:?}");
     ensure!(report.exit_code == 3 && report.not_right().count() == 1, "{report:#?}");
     Ok(())
+}
+
+/// Another program's firewall in a table that belongs to it, as firewalld's may, which libnftables can't list as JSON; and
+/// one that is switched off.
+#[test]
+fn tables_with_flags() -> Result<()> {
+    let router = Router::running(RULESET, FORWARD)?;
+    let other = RULESET.replace("inet filter", "ip other").replace("priority filter", "priority 10");
+    router.host.nft(&other.replace("{\n    chain", "{\n    flags dormant;\n    chain"))?;
+    router.is_all_right()?;
+    router.host.nft("delete table ip other")?;
+    let file = router.lab.dir().join("owned.nft");
+    std::fs::write(&file, other.replace("{\n    chain", "{\n    flags owner;\n    chain"))?;
+    let mut owner = router.host.command("nft", ["-i"]);
+    let mut owner = owner.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn()?;
+    let mut orders = owner.stdin.take().context("no standard input")?;
+    writeln!(orders, "include \"{}\"", file.display())?;
+    let is_there = || Ok(router.host.run("nft", ["list", "tables"])?.stdout.contains("ip other"));
+    wait_until("the table is there", is_there)?;
+    for _ in 0..20 {
+        let report = router.check()?;
+        let finding = report.find("chain-not-in-accept-in")?;
+        ensure!(finding.what.contains("ip other forward") && report.not_right().count() == 1, "{report:#?}");
+    }
+    drop(orders);
+    owner.wait()?;
+    router.is_all_right()
 }

@@ -8,7 +8,10 @@ use super::router::Router;
 #[test]
 #[ignore = "needs Debian's kernel: run by scripts/test-in-vm"]
 fn a_flowtable_that_takes_control_connections() -> Result<()> {
-    for rule in ["ip protocol { tcp, udp } flow add @f", "ct state established tcp dport != 21 flow add @f"] {
+    for (rule, ports) in [
+        ("ip protocol { tcp, udp } flow add @f", "[21]"),
+        ("ct state established tcp dport != 21 flow add @f", "[21, 2121]"),
+    ] {
         let ruleset = format!(
             "table inet filter {{
                 flowtable f {{ hook ingress priority 0; devices = {{ lo }}; }}
@@ -19,9 +22,8 @@ fn a_flowtable_that_takes_control_connections() -> Result<()> {
                 }}
             }}"
         );
-        Router::running(&ruleset, FORWARD)?.finds_and_mends("flowtable-takes-control", "wrong")?;
-        let both = format!("{FORWARD}\ncontrol-ports = [21, 2121]");
-        Router::running(&ruleset, &both)?.finds_and_mends("flowtable-takes-control", "wrong")?;
+        let settings = format!("{FORWARD}\ncontrol-ports = {ports}");
+        Router::running(&ruleset, &settings)?.finds_and_mends("flowtable-takes-control", "wrong")?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod routing;
 use anyhow::{Context, Result, ensure};
 
 use crate::harness::{Client, Mode, STANDARD, ServerKind, Setup, Topology};
+pub use router::Report;
 use router::{Router, report_of};
 
 /// A forward chain as an office has it, and its accept-in.

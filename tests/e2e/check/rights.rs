@@ -56,7 +56,7 @@ fn configuration_errors_come_out_in_the_same_report() -> Result<()> {
     fs::write(&router.config, text)?;
     router.is_all_right()?;
     let output = router.host.run(super::router::FTPALG, ["check", "--json", "--config", "/nowhere.toml"])?;
-    let report = Report::of(&output)?;
+    let report = Report::of(output.status, &output.stdout)?;
     ensure!(report.exit_code == 78 && report.find("configuration-invalid")?.what.contains("no such file"));
     Ok(())
 }

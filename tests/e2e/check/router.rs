@@ -1,7 +1,9 @@
 //! A router whose state `ftpalg check` looks at, and its administrator, who does what it says.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -29,9 +31,8 @@ pub struct Finding {
 
 impl Report {
     /// Reads what the program wrote and returned; they must agree.
-    pub fn of(output: &Output) -> Result<Report> {
-        let report: Value = serde_json::from_str(&output.stdout)
-            .with_context(|| format!("{}: {}{}", output.status, output.stdout, output.stderr))?;
+    pub fn of(status: ExitStatus, stdout: &str) -> Result<Report> {
+        let report: Value = serde_json::from_str(stdout).with_context(|| format!("{status}: {stdout}"))?;
         let text = |value: &Value, member: &str| {
             value[member].as_str().map(str::to_owned).with_context(|| format!("no {member} in {value}"))
         };
@@ -44,7 +45,7 @@ impl Report {
                 mend: one.get("mend").cloned(),
             })
         });
-        let exit_code = output.status.code().context("killed")?;
+        let exit_code = status.code().context("killed")?;
         ensure!(report["exit_code"] == exit_code, "it returned {exit_code}: {report}");
         Ok(Report { exit_code, findings: findings.collect::<Result<_>>()? })
     }
@@ -68,7 +69,8 @@ impl Report {
 
 /// Looks at a host; `wrapper` runs the program.
 pub fn report_of(host: &Host, wrapper: &[&str], config: &Path) -> Result<Report> {
-    Report::of(&output_of(host, wrapper, config, &["--json"])?)
+    let output = output_of(host, wrapper, config, &["--json"])?;
+    Report::of(output.status, &output.stdout)
 }
 
 fn output_of(host: &Host, wrapper: &[&str], config: &Path, options: &[&str]) -> Result<Output> {
@@ -97,7 +99,11 @@ impl Router {
         let memory = ["/dev/shm", "/run"].iter().map(Path::new).find(|path| path.is_dir());
         let state = memory.context("no tmpfs")?.join(format!("{name}.state"));
         let config = lab.dir().join("ftpalg.toml");
-        fs::write(&config, format!("{settings}\nstate-dir = {state:?}\n"))?;
+        let socket = lab.dir().join("control");
+        // Whoever the daemon runs as, it can make its socket there.
+        fs::set_permissions(lab.dir(), fs::Permissions::from_mode(0o777))?;
+        let files = format!("state-dir = {state:?}\ncontrol-socket = {socket:?}");
+        fs::write(&config, format!("{settings}\n{files}\n"))?;
         Ok(Router { host, config, daemon: None, lab, state })
     }
 

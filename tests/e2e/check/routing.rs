@@ -18,10 +18,19 @@ fn the_kernel_s_helper_for_the_same_connections() -> Result<()> {
             }}"
         )
     };
-    let both = "tcp dport 21 ct helper set \"standard\"";
-    Router::running(&helper(both), FORWARD)?.finds_and_mends("kernel-helper-assigned", "wrong")?;
+    for both in [
+        "tcp dport 21 ct helper set \"standard\"",
+        "ct helper set tcp dport map { 21 : \"standard\", 2121 : \"standard\" }",
+    ] {
+        Router::running(&helper(both), FORWARD)?.finds_and_mends("kernel-helper-assigned", "wrong")?;
+    }
     // Another port's connections are its own.
-    Router::running(&helper("tcp dport 2121 ct helper set \"standard\""), FORWARD)?.is_all_right()
+    for other in
+        ["tcp dport 2121 ct helper set \"standard\"", "ct helper set tcp dport map { 2121 : \"standard\" }"]
+    {
+        Router::running(&helper(other), FORWARD)?.is_all_right()?;
+    }
+    Ok(())
 }
 
 /// The old way to assign it, which nftables can't read.

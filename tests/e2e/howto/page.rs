@@ -6,7 +6,6 @@
 //! | --- | --- |
 //! | `console` | commands, each behind a prompt that names its machine (`router# nft …`, `pc$ curl …`), and what they print |
 //! | `console fails` | the same for commands that must fail |
-//! | `console needs=status` | the same where ftpalg has this command, in this build |
 //! | `nft file=router:/etc/nftables.conf` | the file's content |
 //! | `… not-run="why"` | what can't be run here |
 //!
@@ -28,7 +27,7 @@ pub enum Step {
     /// Writes a file.
     Write { machine: String, path: String, text: String },
     /// Types a command.
-    Run { machine: String, command: String, shown: Vec<String>, fails: bool, needs: Option<String> },
+    Run { machine: String, command: String, shown: Vec<String>, fails: bool },
 }
 
 /// A page.
@@ -119,12 +118,9 @@ impl Page {
             return Ok(());
         }
         match info.trim() {
-            "console" => self.commands(lines, false, None),
-            "console fails" => self.commands(lines, true, None),
-            other => match other.strip_prefix("console needs=") {
-                Some(needs) => self.commands(lines, false, Some(needs)),
-                None => bail!("a block that nothing runs: ```{other}"),
-            },
+            "console" => self.commands(lines, false),
+            "console fails" => self.commands(lines, true),
+            other => bail!("a block that nothing runs: ```{other}"),
         }
     }
 
@@ -134,7 +130,7 @@ impl Page {
         &mut self.parts[last]
     }
 
-    fn commands(&mut self, lines: &[(usize, &str)], fails: bool, needs: Option<&str>) -> Result<()> {
+    fn commands(&mut self, lines: &[(usize, &str)], fails: bool) -> Result<()> {
         let mut lines = lines.iter();
         while let Some((number, line)) = lines.next() {
             if let Some((machine, command)) = prompt(line) {
@@ -143,8 +139,7 @@ impl Page {
                     let (_, rest) = lines.next().context("a command that does not end")?;
                     command = format!("{begun}{}", rest.trim_start());
                 }
-                let needs = needs.map(str::to_owned);
-                let run = Step::Run { machine: machine.to_owned(), command, shown: vec![], fails, needs };
+                let run = Step::Run { machine: machine.to_owned(), command, shown: vec![], fails };
                 self.steps().push((*number, run));
                 continue;
             }
@@ -206,7 +201,6 @@ fn blocks_become_steps() {
         command: command.to_owned(),
         shown: shown.iter().map(|&line| line.to_owned()).collect(),
         fails,
-        needs: None,
     };
     let write = Step::Write {
         machine: "router".to_owned(),

@@ -119,15 +119,8 @@ impl Town {
     fn take(&self, step: &Step) -> Result<()> {
         match step {
             Step::Write { machine, path, text } => self.machine(machine)?.write(path, text),
-            Step::Run { machine, command, shown, fails, needs } => {
+            Step::Run { machine, command, shown, fails } => {
                 let machine = self.machine(machine)?;
-                if let Some(needs) = needs {
-                    let help = machine.shell(&format!("ftpalg {needs} --help"))?;
-                    if !help.status.success() {
-                        println!("not run, for ftpalg has no command {needs}: {command}");
-                        return Ok(());
-                    }
-                }
                 let looks = LOOKS.iter().any(|look| command.starts_with(look));
                 let end = Instant::now() + patient(Duration::from_secs(if looks { 10 } else { 0 }));
                 loop {

@@ -1,5 +1,7 @@
 //! What the log says of a session.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use super::Session;
@@ -24,14 +26,75 @@ fn a_session_s_events_are_a_line_each_with_its_number() -> Result<()> {
         &["INFO logged in"],
         &["INFO active data port open: 198.51.100.201 -> 198.51.100.200:", ", leads to 10.0.0.2:"],
         &["INFO passive data port open: 10.0.0.2 -> 198.51.100.201:"],
-        &["WARN", "\"PORT 10,0,0,9,200,1\"", "policy.allow-third-party"],
-        &["WARN", "\"PORT 10,0,0,2,0,22\"", "below 1024"],
-        &["WARN", "\"EPRT |1|10.0.0.2|99999|\"", "not valid"],
+        // What was asked for, why it is refused, and what would allow it.
+        &[
+            "WARN",
+            "\"PORT 10,0,0,9,200,1\"",
+            "not the sender's own; policy.allow-third-party would allow it",
+            "reason=third-party",
+        ],
+        &["WARN", "\"PORT 10,0,0,2,0,22\"", "below 1024; no setting allows it", "reason=privileged-port"],
+        &["WARN", "\"EPRT |1|10.0.0.2|99999|\"", "not valid; no setting allows it", "reason=unreadable"],
         &["INFO ended"],
     ];
     ensure!(lines.len() == expected.len(), "{} lines in:\n{log}", lines.len());
     for (line, parts) in lines.iter().zip(expected) {
         ensure!(parts.iter().all(|part| line.contains(part)), "{parts:?} in: {line}");
+        // Whose session it is, in every line: the client in front of NAT, the server behind it.
+        ensure!(line.contains(" client=10.0.0.2 server=198.51.100.201 session=1"), "{line}");
+    }
+    net.finish()
+}
+
+/// Text of a peer's can't end a line, begin another, steer a terminal or turn its direction; and a password is not told.
+#[test]
+fn a_hostile_line_is_shown_as_what_it_is() -> Result<()> {
+    let net = Setup::new(Topology::Masquerade).build()?;
+    let _server = net.serve(ServerKind::Vsftpd)?;
+    let hostile =
+        "PORT \u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}\r2026-11-25T00:00:00Z  INFO logged in session=9";
+    let script = "import socket, sys\n\
+        control = socket.create_connection((sys.argv[1], 21), timeout=20)\n\
+        replies = control.makefile('rb')\n\
+        def say(line):\n\
+        \x20   control.sendall(line + b'\\r\\n')\n\
+        \x20   return replies.readline()\n\
+        replies.readline()\n\
+        say(b'USER anonymous'), say(b'PASS s3cret')\n\
+        say(sys.argv[2].encode()), say(b'PORT \\xff\\xfe\\xfd\\x00')\n\
+        print(say(b'QUIT'))\n";
+    let dialled = net.layout.dialled.to_string();
+    let output = net.client().run("/usr/bin/python3", ["-c", script, &dialled, hostile])?.success()?;
+    ensure!(output.stdout.contains("221"), "{}", output.stdout);
+    super::wait_until("the end", || Ok(net.daemons[0].log().contains("INFO ended")))?;
+    let log = net.daemons[0].log();
+    let shown = r#""PORT \u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}\r2026-11-25T00:00:00Z  INFO logged in session=9""#;
+    ensure!(log.lines().filter(|line| line.contains(shown)).count() == 1, "not {shown} in:\n{log}");
+    let is_plain = |letter: char| !letter.is_control() && letter != '\u{202e}';
+    ensure!(log.lines().all(|line| line.chars().all(is_plain)), "control characters in {log:?}");
+    ensure!(log.lines().all(|line| line.starts_with("20")), "a line that is none of the daemon's:\n{log}");
+    ensure!(!log.contains("s3cret"), "a password in:\n{log}");
+    net.finish()
+}
+
+/// On a terminal, lines are in colour; not where they go to a file, and not for who sets NO_COLOR.
+#[test]
+fn a_terminal_gets_colour() -> Result<()> {
+    let mut net = Setup::new(Topology::Firewall).build()?;
+    let (daemon, router) = net.daemon();
+    ensure!(!daemon.log().contains('\u{1b}'), "colour in a file:\n{}", daemon.log());
+    daemon.process.terminate(Duration::from_secs(10))?;
+    let line = format!("{} run --config {}", daemon.program.display(), daemon.config.display());
+    for (environment, is_coloured) in [("NO_COLOR=", true), ("NO_COLOR=1", false)] {
+        let log = daemon.config.with_extension(environment);
+        let words = [environment, "script", "--quiet", "--return", "--command", &line, "/dev/null"];
+        let mut terminal = router.spawn(&log, "env", words)?;
+        terminal.wait_for_log("ready", Duration::from_secs(10))?;
+        // The name of the level is what is coloured.
+        let text = terminal.log();
+        ensure!(text.contains("\u{1b}[32m INFO\u{1b}[0m") == is_coloured, "{environment}: {text:?}");
+        ensure!(text.contains('\u{1b}') == is_coloured, "{environment}: {text:?}");
+        terminal.terminate(Duration::from_secs(10))?;
     }
     net.finish()
 }

@@ -46,7 +46,9 @@ fn ends_cleanly(signal: Signal) -> Result<()> {
         unshifted.fetch_in_all_modes()?;
         shifted.quit()?;
         unshifted.quit()?;
-        wait_until("two sessions ended", || Ok(net.daemons[0].log().matches("ended").count() >= 3))?;
+        wait_until("two sessions ended", || {
+            Ok(net.daemons[0].log().matches("INFO ended client=").count() == 2)
+        })?;
         end(&mut net, signal)?;
         let left = ruleset(net.router())?;
         ensure!(!left.contains("ftpalg") && !left.contains("FTP"), "{left}");

@@ -108,7 +108,7 @@ fn an_unprivileged_user_with_the_one_capability_can_run_it() -> Result<()> {
 #[test]
 fn a_configuration_error_names_its_place() -> Result<()> {
     let (_lab, host, config) = host("queue = 70000")?;
-    refuses(&host, &[], &config, 78, &["ftpalg.toml:3:9: queue: ", "0 to 65535"])?;
+    refuses(&host, &[], &config, 78, &["ftpalg.toml:4:9: queue: ", "0 to 65535"])?;
     let missing = format!("{config}.missing");
     refuses(&host, &[], &missing, 78, &["ftpalg.toml.missing: no such file"])?;
     Ok(())

@@ -6,12 +6,13 @@ mod system;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::harness::{Client, Mode, Plan, Transfer};
-use crate::unit::machine::{Router, journal, property, ruleset, run, systemctl, wait_until};
+use crate::unit::machine::{Router, property, ruleset, run, systemctl, wait_until};
 use system::{dpkg, installed_version, nft_tables, package};
 
 const PROGRAM: &str = "/usr/sbin/ftpalg";
@@ -54,6 +55,21 @@ fn configure() -> Result<()> {
     Ok(())
 }
 
+/// The commands that an administrator asks find the daemon, and nothing that keeps it from its work.
+fn finds_nothing_wrong() -> Result<()> {
+    run(PROGRAM, &["status"])?;
+    let check = Command::new(PROGRAM).arg("check").output()?;
+    // 3: there are warnings.
+    let code = check.status.code();
+    ensure!(
+        matches!(code, Some(0 | 3)),
+        "check: {}\n{}",
+        check.status,
+        String::from_utf8_lossy(&check.stdout)
+    );
+    Ok(())
+}
+
 /// curl, each way, in every mode.
 fn files_pass(router: &Router) -> Result<()> {
     for mode in Mode::ALL {
@@ -83,6 +99,7 @@ fn it_is_installed_and_upgraded_under_a_session() -> Result<()> {
         ensure!(status.contains(words), "no \"{words}\" in:\n{status}");
     }
     files_pass(&router)?;
+    finds_nothing_wrong()?;
 
     let mut busy = router.shifted()?;
     let mut idle = router.shifted()?;
@@ -120,7 +137,7 @@ fn it_is_installed_and_upgraded_under_a_session() -> Result<()> {
 #[test]
 #[ignore = "needs a machine of its own that systemd has booted: scripts/test-in-vm"]
 fn it_is_there_after_a_reboot_and_is_purged() -> Result<()> {
-    ensure!(property("ActiveState")? == "active", "not started: {}", journal(&[])?);
+    wait_until("it is started at boot", || Ok(property("ActiveState")? == "active"))?;
     ensure!(fs::read_to_string(CONFIG)?.contains(ACCEPT_IN), "the configuration is not what it was");
     // The links to which the ruleset belongs come only now.
     let router = Router::at_work(Plan::ShortInside)?;

@@ -36,22 +36,23 @@ def listen():
 
 
 def start():
-    numbers = range(3, 3 + len(kept))
-    moves = [f"exec {to}<&{fd} {fd}<&-" for to, fd in zip(numbers, (os.dup2(fd, 100 + n) for n, fd in enumerate(kept.values())))]
+    # Those that are kept now: the program gives more as soon as it runs.
+    passed = [os.dup2(fd, 100 + n) for n, fd in enumerate(kept.values())]
+    moves = [f"exec {to}<&{fd} {fd}<&-" for to, fd in enumerate(passed, 3)]
     names = ":".join(kept)
-    script = "; ".join([*moves, f'LISTEN_PID=$$ LISTEN_FDS={len(kept)} LISTEN_FDNAMES={names} exec "$@"'])
+    script = "; ".join([*moves, f'LISTEN_PID=$$ LISTEN_FDS={len(passed)} LISTEN_FDNAMES={names} exec "$@"'])
     ready.clear()
     with open(log, "a") as output:
         program = subprocess.Popen(
             ["bash", "-c", script, "bash", *command],
             env={**os.environ, "NOTIFY_SOCKET": path},
-            pass_fds=[100 + n for n in range(len(kept))],
+            pass_fds=passed,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
         )
-    for n in range(len(kept)):
-        os.close(100 + n)
+    for fd in passed:
+        os.close(fd)
     if not ready.wait(20):
         raise TimeoutError(f"not ready, {program.poll()}")
     return program

@@ -7,6 +7,7 @@ mod failing;
 mod journal;
 mod life;
 pub mod machine;
+mod metrics;
 mod modules;
 mod sandbox;
 
