@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use ftpalg::engine::pinhole::Change;
-use tracing::{Level, debug, error, info};
+use tracing::{Level, debug, error};
 
 use super::about::About;
 use super::alarms::Alarms;
@@ -119,8 +119,9 @@ fn remember_used(shared: &Shared, engine: &SharedEngine, now: Duration) {
 fn notice_ends(engine: &SharedEngine, conntrack: &mut ConnTrack, now: Duration) {
     let silent = lock(engine).silent(now);
     for tuple in silent.iter().filter(|tuple| conntrack.fate(tuple) == Fate::Ended) {
-        if let Some(id) = lock(engine).has_ended(tuple, now) {
-            info!(session = id, "ended, as conntrack says");
+        let about = lock(engine).has_ended(tuple, now).map(About::session);
+        if let Some(about) = about {
+            about.line(Level::INFO, None, format_args!("ended, as conntrack says"));
         }
     }
 }

@@ -30,13 +30,14 @@ impl Engine {
     }
 
     /// conntrack says that one end has reset a silent connection, or both have closed it: as if that had come by here. What
-    /// comes of it all the same is translated, as behind any end. Returns the session's number; what is to be changed
-    /// comes with the next [`Engine::tick`].
-    pub fn has_ended(&mut self, tuple: &ControlTuple, now: Duration) -> Option<u64> {
+    /// comes of it all the same is translated, as behind any end. Returns the session, unless it speaks again; what is to be
+    /// changed comes with the next [`Engine::tick`].
+    pub fn has_ended(&mut self, tuple: &ControlTuple, now: Duration) -> Option<&Session> {
         let session = self.sessions.get_mut(tuple).filter(|session| session.is_silent(now))?;
         let mut outcome = Outcome::default();
         session.end(self.ports.act_for(*tuple), &mut outcome);
         self.postponed.append(&mut outcome.changes);
-        Some(session.id)
+        self.counters.ended += 1;
+        Some(session)
     }
 }

@@ -70,8 +70,8 @@ fn meanwhile<T>(net: &Net, reload: Reload, act: impl FnOnce() -> Result<T>) -> R
     })
 }
 
-/// How many data connections of one net's hundreds may be lost: it happens to one in some thousands that the kernel lets
-/// a SYN through without its NAT.
+/// How many transfers of one net's hundreds may fail: on a busy machine a packet may fall seven times in a row into a
+/// moment in which the table is away, and its client gives up.
 const LOST: u32 = 2;
 
 /// How many data connections did not come about, of all in these tallies.
@@ -115,7 +115,7 @@ fn under_load(topology: Topology, plan: Plan, reload: Reload) -> Result<()> {
     })?;
     println!("{report}");
     let lost = lost(&report)?;
-    ensure!(lost <= LOST, "{lost} data connections were lost:\n{report}");
+    ensure!(lost <= LOST, "{lost} transfers failed:\n{report}");
     // Such a session waits for something that will not come.
     let mut is_whole = report.lines().map(|line| line.ends_with("{}"));
     busy.retain(|_| is_whole.next() == Some(true));
@@ -127,8 +127,9 @@ fn under_load(topology: Topology, plan: Plan, reload: Reload) -> Result<()> {
         session.fetch_in_all_modes()?;
         session.quit()?;
     }
-    // A SYN without its NAT comes from a stranger, so the rest of what a net is checked for is left out.
-    wiretap.check(&net)
+    wiretap.check(&net)?;
+    // A SYN without its NAT would come from a stranger.
+    net.check_ends()
 }
 
 #[test]
