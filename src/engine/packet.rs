@@ -118,7 +118,7 @@ impl<'a> Packet<'a> {
     /// is refused.
     pub fn parse(bytes: &'a mut Vec<u8>) -> Result<Self, Malformed> {
         match Places::find(bytes)? {
-            (places, Checksum::Right) => Ok(Self::at(places, bytes)),
+            (places, Checksum::Right) => Ok(Self::at(&places, bytes)),
             (_, Checksum::Partial | Checksum::Wrong) => Err(Malformed::Checksum),
         }
     }
@@ -126,11 +126,11 @@ impl<'a> Packet<'a> {
     /// The same, whatever the TCP checksum is. Only for packets that do not come from a receiver's side of a wire.
     pub fn parse_unfinished(bytes: &'a mut Vec<u8>) -> Result<(Self, Checksum), Malformed> {
         let (places, checksum) = Places::find(bytes)?;
-        Ok((Self::at(places, bytes), checksum))
+        Ok((Self::at(&places, bytes), checksum))
     }
 
-    fn at(places: Places, bytes: &'a mut Vec<u8>) -> Self {
-        let Places { source, destination, tcp, payload, end } = places;
+    fn at(places: &Places, bytes: &'a mut Vec<u8>) -> Self {
+        let &Places { source, destination, tcp, payload, end } = places;
         bytes.truncate(end);
         Self { bytes, source, destination, tcp, payload }
     }
