@@ -23,6 +23,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 use std::{panic, process, thread};
 
 use anyhow::{Context, Result};
@@ -43,9 +44,12 @@ use guard::{Guard, Outranked};
 use liveness::Liveness;
 use metrics::Metrics;
 use shared::{Shared, lock};
-use store::Store;
+use store::{Store, StoreError};
 use systemd::{Passed, tell as tell_systemd};
-use worker::Worker;
+use worker::{QueueError, Worker};
+
+/// How long another daemon's state directory and queues are waited for.
+const LETTING_GO: Duration = Duration::from_secs(2);
 
 /// What may open in one worker's sessions. Each worker hands out a part of the external ports of its own: passive
 /// pinholes of one client may fall to several workers where several servers stand behind one address.
@@ -76,8 +80,10 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     keep_no_memory();
     // Files are made with modes of their own; the control socket is the group's, too.
     umask(Mode::RWXO);
-    let (store, saved) = Store::open(&config.state_dir)?;
-    worker::are_free(config.queue..config.queue.saturating_add(config.workers))?;
+    let open_store = || Store::open(&config.state_dir);
+    let (store, saved) = when_free(open_store, |error| matches!(error, StoreError::Taken { .. }))?;
+    let queues = config.queue..config.queue.saturating_add(config.workers);
+    when_free(|| worker::are_free(queues.clone()), |error| matches!(error, QueueError::Taken { .. }))?;
     let mut firewall = Firewall::open(&config)?;
     firewall.inherit(kept);
     let held_back = firewall.held_back()?;
@@ -99,6 +105,18 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
                 error!("{error:#}");
             }
             Err(error)
+        }
+    }
+}
+
+/// Tries again for a while what another daemon has: one that has just been killed lets go of it a moment later than it
+/// can be seen to be gone, for the kernel takes some time to close its sockets.
+fn when_free<T, E>(mut attempt: impl FnMut() -> Result<T, E>, is_taken: impl Fn(&E) -> bool) -> Result<T, E> {
+    let end = Instant::now() + LETTING_GO;
+    loop {
+        match attempt() {
+            Err(error) if is_taken(&error) && Instant::now() < end => thread::sleep(LETTING_GO / 100),
+            result => return result,
         }
     }
 }

@@ -55,7 +55,7 @@ fn record(net: &Net, modes: &[Mode]) -> Result<Captures> {
     }
     let log = net.daemons.iter().map(Daemon::log).collect::<String>();
     let opened = log.lines().filter_map(|line| line.split_once(" data port open: "));
-    let opened = opened.map(|(_, what)| what.split(" session=").next().unwrap_or(what).to_owned()).collect();
+    let opened = opened.map(|(_, what)| what.split(" client=").next().unwrap_or(what).to_owned()).collect();
     let commands = server.commands().into_iter().map(|command| command.line);
     let commands = commands.filter(|line| !line.starts_with("PASS")).collect();
     Ok(Captures { client, server: far, router, opened, commands })

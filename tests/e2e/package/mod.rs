@@ -37,7 +37,9 @@ fn is_installed_and_asleep(said: &str) -> Result<()> {
         "/usr/share/fish/vendor_completions.d/ftpalg.fish",
         "/usr/share/doc/ftpalg/README.md",
         "/usr/share/doc/ftpalg/copyright",
+        "/usr/share/doc/ftpalg/changelog.gz",
         "/usr/share/doc/ftpalg/changelog.Debian.gz",
+        "/usr/share/doc/ftpalg/monitoring/grafana-ftpalg.json",
         "/usr/share/doc/ftpalg/nft-rules/examples/router.nft",
     ] {
         ensure!(Path::new(file).is_file(), "{file} is not there");
