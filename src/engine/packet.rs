@@ -70,17 +70,18 @@ pub struct Packet<'a> {
     payload: usize,
 }
 
-impl<'a> Packet<'a> {
-    /// Checks the packet's headers, lengths and TCP checksum. Bytes behind the end of the IP packet are cut off.
-    pub fn parse(bytes: &'a mut Vec<u8>) -> Result<Self, Malformed> {
-        match Self::parse_unfinished(bytes)? {
-            (packet, Checksum::Right) => Ok(packet),
-            (_, Checksum::Partial | Checksum::Wrong) => Err(Malformed::Checksum),
-        }
-    }
+/// Where in its bytes the parts of a packet stand.
+struct Places {
+    source: SocketAddr,
+    destination: SocketAddr,
+    tcp: usize,
+    payload: usize,
+    /// Where the IP packet ends.
+    end: usize,
+}
 
-    /// The same, whatever the TCP checksum is. Only for packets that do not come from a receiver's side of a wire.
-    pub fn parse_unfinished(bytes: &'a mut Vec<u8>) -> Result<(Self, Checksum), Malformed> {
+impl Places {
+    fn find(bytes: &[u8]) -> Result<(Self, Checksum), Malformed> {
         let ip = IpSlice::from_slice(bytes).map_err(|_| Malformed::Ip)?;
         if ip.ipv6().is_some_and(|v6| v6.header().payload_length() == 0) {
             // etherparse takes it for a jumbogram (RFC 2675); receivers find no segment in it.
@@ -108,8 +109,30 @@ impl<'a> Packet<'a> {
         let end = tcp + segment.len();
         let source = SocketAddr::new(source, header.source_port());
         let destination = SocketAddr::new(destination, header.destination_port());
+        Ok((Self { source, destination, tcp, payload, end }, checksum))
+    }
+}
+
+impl<'a> Packet<'a> {
+    /// Checks the packet's headers, lengths and TCP checksum. Bytes behind the end of the IP packet are cut off, unless it
+    /// is refused.
+    pub fn parse(bytes: &'a mut Vec<u8>) -> Result<Self, Malformed> {
+        match Places::find(bytes)? {
+            (places, Checksum::Right) => Ok(Self::at(&places, bytes)),
+            (_, Checksum::Partial | Checksum::Wrong) => Err(Malformed::Checksum),
+        }
+    }
+
+    /// The same, whatever the TCP checksum is. Only for packets that do not come from a receiver's side of a wire.
+    pub fn parse_unfinished(bytes: &'a mut Vec<u8>) -> Result<(Self, Checksum), Malformed> {
+        let (places, checksum) = Places::find(bytes)?;
+        Ok((Self::at(&places, bytes), checksum))
+    }
+
+    fn at(places: &Places, bytes: &'a mut Vec<u8>) -> Self {
+        let &Places { source, destination, tcp, payload, end } = places;
         bytes.truncate(end);
-        Ok((Self { bytes, source, destination, tcp, payload }, checksum))
+        Self { bytes, source, destination, tcp, payload }
     }
 
     /// Where it comes from.
