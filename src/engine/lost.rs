@@ -12,7 +12,12 @@
 
 use std::time::Duration;
 
+use super::Engine;
+use super::control::ControlTuple;
+use super::decision::Verdict;
+use super::outcome::Outcome;
 use super::packet::Packet;
+use super::pinhole::Change;
 use super::session::{HALF_CLOSED, IDLE, Syn, Tap};
 
 /// How far below a segment's own numbers those of a question lie, as long as it is not known what they should be: more
@@ -101,6 +106,47 @@ impl Lost {
             }
         }
         true
+    }
+}
+
+impl Engine {
+    /// A packet of a connection whose state is lost, unless it begins another.
+    pub(super) fn lost(
+        &mut self,
+        now: Duration,
+        tap: Tap,
+        tuple: ControlTuple,
+        packet: &mut Packet<'_>,
+        outcome: &mut Outcome,
+    ) -> Option<Verdict> {
+        let lost = self.lost.get_mut(&tuple)?;
+        if packet.is_syn() && tap == Tap::ToServer {
+            lost.newer = Some(Syn::of(packet));
+            return Some(Verdict::Pass);
+        }
+        if packet.is_syn() {
+            let Some(syn) = lost.newer.filter(|syn| syn.is_answered_by(packet.acknowledgment())) else {
+                return Some(Verdict::Drop);
+            };
+            self.lost.remove(&tuple);
+            outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
+            self.begin(now, tuple, syn);
+            return None;
+        }
+        let goes_on = lost.segment(now, tap, packet);
+        Some(if goes_on { Verdict::PassEdited } else { Verdict::Drop })
+    }
+
+    /// Gives up a shifted connection whose state is lost: both its ends are reset as soon as either says something, and
+    /// nothing else of it passes.
+    pub fn doom(&mut self, now: Duration, tuple: ControlTuple) {
+        self.remove(&tuple);
+        self.lost.insert(tuple, Lost::new(now));
+    }
+
+    /// Connections that were given up and are not over, as far as is known.
+    pub fn doomed(&self) -> impl Iterator<Item = ControlTuple> {
+        self.lost.keys().copied()
     }
 }
 

@@ -1,0 +1,124 @@
+//! What outlives the daemon, and what it puts back: sessions as bytes, and the pinholes that the kernel's sets must hold.
+
+use std::time::Duration;
+
+use super::Engine;
+use super::control::ControlTuple;
+use super::decision::RestoreError;
+use super::outcome::Outcome;
+use super::pinhole::{Change, Pinhole, PinholeKey};
+use super::ports::Request;
+use super::session::Session;
+
+impl Engine {
+    /// For a while packets may have passed unseen, except those of shifted sessions: somebody has changed the rules.
+    pub fn was_unattended(&mut self) {
+        self.sessions.values_mut().for_each(|session| session.was_unattended(false));
+    }
+
+    /// A session as bytes, to be saved before the verdict; `None` once it is gone.
+    pub fn save(&self, tuple: &ControlTuple) -> Option<Vec<u8>> {
+        self.sessions.get(tuple).and_then(|session| postcard::to_stdvec(session).ok())
+    }
+
+    /// Takes up a saved session after the daemon was away; `held` tells of which none of the packets can have passed
+    /// meanwhile. Returns its name.
+    pub fn restore(
+        &mut self,
+        saved: &[u8],
+        held: impl Fn(&ControlTuple) -> bool,
+    ) -> Result<ControlTuple, RestoreError> {
+        let mut session: Session = postcard::from_bytes(saved)?;
+        if !session.is_sound() {
+            return Err(RestoreError::Contradictory);
+        }
+        if session.owed.contains(&Change::Shift(session.tuple)) {
+            // The kernel did not agree to it, so the line may have passed as it was.
+            session.unshift(self.ports.act_for(session.tuple));
+        }
+        session.was_unattended(held(&session.tuple));
+        let (tuple, client) =
+            (session.tuple, session.view.map_or(session.tuple.client.ip(), |view| view.client));
+        for (pinhole, is_open, until) in session.dialogue.pinholes() {
+            // One that can't be reserved again is one that another session has: it is not this one's any more. Of two
+            // that lead to the same place, the later one counts.
+            let until = until.max(session.last_packet.saturating_add(pinhole.timeout));
+            if self.ports.until(pinhole.key).is_some_and(|other| other > until) {
+                continue;
+            }
+            let request = Request { client, session: tuple, to: Some(pinhole.to), until };
+            if self.ports.reserve(pinhole.key, request).is_ok() && is_open {
+                self.ports.act_for(tuple).open(pinhole.key);
+            }
+        }
+        for key in session.promised() {
+            let until = session.last_packet.saturating_add(self.policy.timeout);
+            let request = Request { client, session: tuple, to: None, until };
+            // Only a session whose state was damaged has promised what is taken; its line will not be kept.
+            self.ports.reserve(key, request).ok();
+        }
+        self.number_sessions_from(session.id);
+        self.remove(&tuple);
+        if session.view.is_some() {
+            *self.per_client.entry(client).or_default() += 1;
+        }
+        self.sessions.insert(tuple, session);
+        Ok(tuple)
+    }
+
+    /// The rules that queue packets were away for a moment, as in a firewall reload: some may have passed unseen.
+    pub fn was_passed_by(&mut self) {
+        self.sessions.values_mut().for_each(Session::was_passed_by);
+    }
+
+    /// Whether it follows nothing.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.lost.is_empty()
+    }
+
+    /// Drops a restored session whose connection is no more, or is another engine's now.
+    pub fn forget(&mut self, tuple: &ControlTuple) {
+        self.lost.remove(tuple);
+        if let Some(mut session) = self.remove(tuple) {
+            session.dialogue.end(self.ports.act_for(*tuple), &mut Outcome::default());
+        }
+    }
+
+    /// The keys of pinholes that may open at any moment, with what is left of their time: for the same.
+    pub fn expected_pinholes(&self, now: Duration) -> Vec<(PinholeKey, Duration)> {
+        let asked = |session: &Session| {
+            let asked = session.dialogue.pinholes().filter(|(_, is_open, _)| !is_open);
+            let expected = asked.filter_map(|(pinhole, ..)| {
+                Some((pinhole.key, self.ports.remaining(pinhole.key, &session.tuple, now)?))
+            });
+            expected.collect::<Vec<_>>()
+        };
+        self.sessions.values().filter(|session| session.is_taken()).flat_map(asked).collect()
+    }
+
+    /// The pinholes that are open now and not known to be used, with what is left of their time: to put them back after
+    /// a flush.
+    pub fn open_pinholes(&self, now: Duration) -> Vec<Pinhole> {
+        let open = self.sessions.values().filter_map(|session| {
+            let (pinhole, until) = session.dialogue.unused()?;
+            let is_own = self.ports.is_of(pinhole.key, session.tuple);
+            (is_own && until > now).then(|| Pinhole { timeout: until - now, ..pinhole })
+        });
+        open.collect()
+    }
+
+    /// The pinholes that were used by a connection which may have got no answer yet, as far as is known: to let its
+    /// repeated SYN through after a flush.
+    pub fn spent_pinholes(&self) -> impl Iterator<Item = PinholeKey> {
+        self.sessions.values().filter_map(|session| session.dialogue.spent())
+    }
+
+    /// The kernel says that a connection has come through this pinhole: it is not put back. Returns the session, to be
+    /// saved. (Where the kernel owes something to the session still, it speaks of an older pinhole of the same key.)
+    pub fn used(&mut self, key: PinholeKey) -> Option<ControlTuple> {
+        let tuple = self.ports.session_of(key)?;
+        let session = self.sessions.get_mut(&tuple).filter(|session| session.owed.is_empty())?;
+        session.dialogue.used(key);
+        Some(tuple)
+    }
+}

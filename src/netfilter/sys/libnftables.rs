@@ -1,0 +1,172 @@
+//! libnftables: the language of `nft`, run in this process.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_uint};
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::ptr::NonNull;
+
+/// libnftables (libnftables.h, version 1 of its ABI).
+mod c {
+    use super::{c_char, c_int, c_uint};
+
+    /// `NFT_CTX_OUTPUT_*`: how lists are written.
+    pub const STATELESS: c_uint = 1 << 2;
+    pub const HANDLE: c_uint = 1 << 3;
+    pub const JSON: c_uint = 1 << 4;
+    pub const TERSE: c_uint = 1 << 11;
+
+    /// `struct nft_ctx`, opaque.
+    #[repr(C)]
+    pub struct Context {
+        _private: [u8; 0],
+    }
+
+    #[link(name = "nftables")]
+    unsafe extern "C" {
+        pub fn nft_ctx_new(flags: u32) -> *mut Context;
+        pub fn nft_ctx_free(ctx: *mut Context);
+        pub fn nft_ctx_buffer_output(ctx: *mut Context) -> c_int;
+        pub fn nft_ctx_buffer_error(ctx: *mut Context) -> c_int;
+        pub fn nft_ctx_output_set_flags(ctx: *mut Context, flags: c_uint);
+        pub fn nft_ctx_get_output_buffer(ctx: *mut Context) -> *const c_char;
+        pub fn nft_ctx_get_error_buffer(ctx: *mut Context) -> *const c_char;
+        pub fn nft_run_cmd_from_buffer(ctx: *mut Context, buf: *const c_char) -> c_int;
+    }
+}
+
+/// A context of libnftables: runs the language of `nft` in this process.
+pub struct Nft {
+    context: NonNull<c::Context>,
+    /// Its netlink socket, if that could be told.
+    socket: Option<RawFd>,
+}
+
+// SAFETY: a context has no tie to the thread that made it; `&mut self` keeps its users apart.
+unsafe impl Send for Nft {}
+
+impl Nft {
+    /// Opens a context. libnftables ends the process if it can't open its netlink socket: open a [`Socket`] first.
+    pub fn new() -> io::Result<Self> {
+        let before = open_sockets();
+        // SAFETY: no arguments that point anywhere; null is checked.
+        let context = NonNull::new(unsafe { c::nft_ctx_new(0) })
+            .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        let mut opened = open_sockets();
+        opened.retain(|socket| !before.contains(socket));
+        let nft = Nft { context, socket: if opened.len() == 1 { opened.pop() } else { None } };
+        // SAFETY: the context is live. Both calls only switch where output goes.
+        let failed = unsafe {
+            c::nft_ctx_buffer_output(nft.context.as_ptr()) | c::nft_ctx_buffer_error(nft.context.as_ptr())
+        };
+        if failed != 0 { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(nft) }
+    }
+
+    /// The netlink socket to which the tables belong that it makes with the flag `owner`. libnftables has no word for
+    /// it: it is the socket that came with the context, where that was the only one.
+    pub fn socket(&self) -> Option<BorrowedFd<'_>> {
+        // SAFETY: libnftables closes it when the context is freed, and the context is live for as long as `self` is.
+        self.socket.map(|socket| unsafe { BorrowedFd::borrow_raw(socket) })
+    }
+
+    /// Runs commands as one transaction. The error is what `nft` would have said, each thing once.
+    pub fn run(&mut self, commands: &str) -> Result<(), String> {
+        let commands = CString::new(commands).map_err(|e| e.to_string())?;
+        // SAFETY: the context is live and the string NUL-terminated; libnftables copies what it keeps.
+        let status = unsafe { c::nft_run_cmd_from_buffer(self.context.as_ptr(), commands.as_ptr()) };
+        if status == 0 {
+            return Ok(());
+        }
+        // SAFETY: error output is buffered (see `new`), so this is null or a NUL-terminated string that lives until
+        // the next command; it is copied before.
+        let text = unsafe { copied(c::nft_ctx_get_error_buffer(self.context.as_ptr())) };
+        Err(said_once(&text))
+    }
+
+    /// Runs a command that lists something, and returns what it prints.
+    pub fn list(&mut self, command: &str, style: ListStyle) -> Result<String, String> {
+        let flags = match style {
+            ListStyle::Json => c::JSON | c::STATELESS,
+            ListStyle::JsonWithoutElements => c::JSON | c::STATELESS | c::TERSE,
+            ListStyle::Text => c::STATELESS | c::TERSE,
+            ListStyle::TextWithHandles => c::HANDLE | c::STATELESS | c::TERSE,
+        };
+        // SAFETY: the context is live; this only sets a number in it.
+        unsafe { c::nft_ctx_output_set_flags(self.context.as_ptr(), flags) };
+        let done = self.run(command);
+        // SAFETY: output is buffered (see `new`), so this is null or a NUL-terminated string that lives until the next
+        // command; it is copied before. The flags are a number, as above.
+        let text = unsafe {
+            c::nft_ctx_output_set_flags(self.context.as_ptr(), 0);
+            copied(c::nft_ctx_get_output_buffer(self.context.as_ptr()))
+        };
+        done.map(|()| text)
+    }
+}
+
+/// How [`Nft::list`] writes; counters always without what they have counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListStyle {
+    /// libnftables-json(5).
+    Json,
+    /// The same, with sets that look empty.
+    JsonWithoutElements,
+    /// nft's language, with sets that look empty.
+    Text,
+    /// The same, each rule followed by `# handle` and its number.
+    TextWithHandles,
+}
+
+/// A copy of a string of C's; empty if there is none.
+///
+/// SAFETY: `text` must be null or NUL-terminated.
+unsafe fn copied(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: as above.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// What libnftables says of a transaction, without the commands that it says it of: the kernel may refuse each of some
+/// hundreds, and all for the same reason.
+fn said_once(text: &str) -> String {
+    let mut said: Vec<&str> = Vec::new();
+    for message in text.lines().filter_map(|line| line.split_once("Error: ").map(|(_, message)| message)) {
+        if !said.contains(&message) {
+            said.push(message);
+        }
+    }
+    if said.is_empty() { text.trim_end().to_owned() } else { said.join("; ") }
+}
+
+impl Drop for Nft {
+    fn drop(&mut self) {
+        // SAFETY: made by nft_ctx_new and freed once.
+        unsafe { c::nft_ctx_free(self.context.as_ptr()) };
+    }
+}
+
+/// The sockets that this process has open; none where proc(5) does not tell.
+fn open_sockets() -> Vec<RawFd> {
+    let Ok(all) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let is_socket = |path: &std::path::Path| {
+        std::fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+    };
+    let sockets = all.flatten().filter(|entry| is_socket(&entry.path()));
+    sockets.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thing_is_said_once() {
+        let text = "/dev/stdin:1:1-7: Error: Could not process rule: Operation not permitted\nadd rule\n^^^^^^^\n\
+                    Error: Could not process rule: Operation not permitted\nadd rule\n^^^^^^^\n\
+                    Error: Could not process rule: No such file or directory\nadd rule\n^^^^^^^\n";
+        let said = "Could not process rule: Operation not permitted; Could not process rule: No such file or directory";
+        assert_eq!(said_once(text), said);
+        assert_eq!(said_once("netlink: something else\n"), "netlink: something else");
+    }
+}

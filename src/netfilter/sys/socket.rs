@@ -1,0 +1,132 @@
+//! Netlink sockets to netfilter, and what is received on them.
+
+use std::ffi::{CString, c_int};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use nftnl::{MsgType, ProtoFamily};
+
+/// A netlink socket of an earlier daemon's, to which a table belongs.
+pub struct Owner(OwnedFd);
+
+impl From<OwnedFd> for Owner {
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+}
+
+impl Owner {
+    /// Deletes a table of the family inet; ENOENT if there is none, EPERM if it belongs to another.
+    pub fn delete_table(&self, name: &str) -> io::Result<()> {
+        let name = CString::new(name).map_err(io::Error::other)?;
+        let table = nftnl::Table::new(&name, ProtoFamily::Inet);
+        let mut batch = nftnl::Batch::new();
+        batch.add(&table, MsgType::Del);
+        let mut buffer = vec![0_u8; 64 * 1024];
+        for page in &batch.finalize() {
+            // SAFETY: the page lives through the call.
+            let sent = unsafe { libc::send(self.0.as_raw_fd(), page.as_ptr().cast(), page.len(), 0) };
+            if sent < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        // The kernel has answered by now, if it has something to say: what failed is told without being asked for.
+        loop {
+            let (at, flags) = (buffer.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
+            // SAFETY: the buffer lives through the call and is as long as it says.
+            let length = unsafe { libc::recv(self.0.as_raw_fd(), at, buffer.len(), flags) };
+            let Ok(length) = usize::try_from(length) else {
+                let error = io::Error::last_os_error();
+                return if error.kind() == io::ErrorKind::WouldBlock { Ok(()) } else { Err(error) };
+            };
+            for message in mnl::NlMessages::new(buffer.get(..length).unwrap_or_default()) {
+                if let Some(Err(error)) =
+                    crate::netfilter::netlink::Message::parse(message?).and_then(|m| m.error())
+                {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// A netlink socket to netfilter that never blocks unless told to.
+pub struct Socket(mnl::Socket);
+
+// SAFETY: `struct mnl_socket` is a file descriptor and its address; it has no tie to a thread.
+unsafe impl Send for Socket {}
+
+impl Socket {
+    /// Opens and binds a socket, listening to the multicast groups of the bit mask.
+    pub fn open(groups: u32) -> io::Result<Self> {
+        Self::open_on(mnl::Bus::Netfilter, groups)
+    }
+
+    /// The same to the kernel's routing (rtnetlink(7)).
+    pub fn open_to_routing() -> io::Result<Self> {
+        Self::open_on(mnl::Bus::Route, 0)
+    }
+
+    fn open_on(bus: mnl::Bus, groups: u32) -> io::Result<Self> {
+        let socket = mnl::Socket::open(bus)?;
+        socket.bind(groups, mnl::mnl_sys::MNL_SOCKET_AUTOPID)?;
+        // SAFETY: the descriptor is open; F_SETFL takes an int.
+        let set = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(Socket(socket)) }
+    }
+
+    /// The port id that the kernel writes into what it says about this socket's doings.
+    pub fn port_id(&self) -> u32 {
+        self.0.portid()
+    }
+
+    /// Sends one datagram of messages.
+    pub fn send(&self, messages: &[u8]) -> io::Result<()> {
+        if self.0.send(messages)? == messages.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
+
+    /// Receives one datagram if one is there; [`io::ErrorKind::WouldBlock`] if not.
+    pub fn receive<'a>(&self, buffer: &'a mut Buffer) -> io::Result<mnl::NlMessages<'a>> {
+        self.0.recv(&mut buffer.0)
+    }
+
+    /// Waits until there is something to receive, or for so long. Tells whether there is.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let millis = timeout.map_or(-1, |t| c_int::try_from(t.as_millis()).unwrap_or(c_int::MAX));
+        // SAFETY: one pollfd, which lives through the call.
+        match unsafe { libc::poll(&raw mut poll, 1, millis) } {
+            n if n < 0 => Err(io::Error::last_os_error()),
+            n => Ok(n > 0),
+        }
+    }
+
+    /// Has the kernel throw away what this classic BPF program does not let through.
+    pub fn attach_filter(&self, program: &mut [libc::sock_filter]) -> io::Result<()> {
+        let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+        let filter = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
+        let size = libc::socklen_t::try_from(size_of_val(&filter)).map_err(io::Error::other)?;
+        // SAFETY: the structure and the program it points to live through the call; the kernel copies and checks them.
+        let set = unsafe {
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const filter).cast(),
+                size,
+            )
+        };
+        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// Room for one datagram from the kernel, which sends dumps in pieces of up to 32 KiB.
+pub struct Buffer(Vec<u8>);
+
+impl Buffer {
+    /// A buffer. The allocator aligns it to more than the four bytes that netlink asks for.
+    pub fn new() -> Self {
+        Buffer(vec![0; 64 * 1024])
+    }
+}
