@@ -491,7 +491,7 @@ fn what_is_not_right_opens_nothing() {
     lines.extend(std::iter::repeat_n((true, long.as_slice()), 2000));
     lines.push((true, b"\r\n"));
     let told = text(&ordinary(&conversation(&lines)).0, &[]);
-    assert!(told.contains("nobody is logged in (policy.require-login)"), "{told}");
+    assert!(told.contains("nobody is logged in; policy.require-login"), "{told}");
     assert!(told.contains("the port is below 1024"), "{told}");
     assert!(told.contains("… (2000007 bytes)") && told.len() < 5000, "{}", told.len());
     assert!(!told.contains('○'), "{told}");

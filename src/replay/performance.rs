@@ -124,6 +124,7 @@ impl Player<'_> {
                     mode: mode_name(*mode),
                     line: if self.options.show_passwords { line.clone() } else { without_password(line) },
                     reason: reason.to_string(),
+                    remedy: reason.remedy().to_string(),
                 },
                 Event::Departed(why @ Departure::Unseen) => What::Left {
                     reason: format!("{why}, or packets are missing before the server's greeting"),

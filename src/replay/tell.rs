@@ -68,6 +68,7 @@ pub enum What {
         mode: &'static str,
         line: String,
         reason: String,
+        remedy: String,
     },
     /// A data connection, and what lets it through.
     Data {
@@ -287,8 +288,8 @@ fn people(terminal: &mut Terminal, head: &str, moment: Moment, what: &What) -> i
                 &format!("○ {mode} data port opens: {source} → {destination}{leads}{from}, for {seconds} s"),
             )
         }
-        What::Refused { mode, line: asked, reason } => {
-            line(Style::Bad, &format!("✗ {mode} data port not opened for {asked:?}: {reason}"))
+        What::Refused { mode, line: asked, reason, remedy } => {
+            line(Style::Bad, &format!("✗ {mode} data port not opened for {asked:?}: {reason}; {remedy}"))
         }
         What::Data { source, destination, pinhole } => {
             let (style, means) = match pinhole {
