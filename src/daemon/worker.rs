@@ -23,7 +23,7 @@ use super::liveness::Progress;
 use super::queues;
 use super::shared::{Shared, SharedEngine, lock};
 use super::vitals::SharedLatency;
-use crate::netfilter::{CommitError, ConnTrack};
+use crate::netfilter::{CommitError, ConnTrack, only_new, open_sockets};
 
 /// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. It is the
 /// kernel's own default (`NFQNL_QMAX_DEFAULT`). With its default for the buffers of sockets (`net.core.rmem_default`,
@@ -86,7 +86,11 @@ impl Worker {
     /// Binds queue `number`. Nothing may be diverted to it before.
     pub fn new(number: u16, engine: SharedEngine, shared: Arc<Shared>) -> Result<Self, QueueError> {
         let fault = |source| QueueError::Refused { number, source };
+        let before = open_sockets();
         let mut queue = Queue::open().map_err(fault)?;
+        if let Some(socket) = only_new(&before) {
+            queues::is_own(number, socket.inode);
+        }
         queue.bind(number).map_err(|source| are_free(number..number + 1).err().unwrap_or(fault(source)))?;
         queue.set_queue_max_len(number, QUEUE_LENGTH).map_err(fault)?;
         let conntrack = ConnTrack::open().map_err(fault)?;

@@ -24,7 +24,7 @@ pub use firewall::{Counter, Firewall, FirewallError};
 pub use inspect::{Inspector, Left};
 pub use listing::{Listing, ListingError, MarkedRoute, Trial, marked_routes};
 pub use ruleset::Live;
-pub use sys::{give_memory_back, inherit, keep_no_memory};
+pub use sys::{give_memory_back, inherit, keep_no_memory, only_new, open_sockets};
 pub use transaction::CommitError;
 pub use watch::{Foreign, Watch};
 

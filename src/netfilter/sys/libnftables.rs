@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr::NonNull;
 
+use super::{only_new, open_sockets};
+
 /// libnftables (libnftables.h, version 1 of its ABI).
 mod c {
     use super::{c_char, c_int, c_uint};
@@ -51,9 +53,8 @@ impl Nft {
         // SAFETY: no arguments that point anywhere; null is checked.
         let context = NonNull::new(unsafe { c::nft_ctx_new(0) })
             .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        let mut opened = open_sockets();
-        opened.retain(|socket| !before.contains(socket));
-        let nft = Nft { context, socket: if opened.len() == 1 { opened.pop() } else { None } };
+        let opened = only_new(&before);
+        let nft = Nft { context, socket: opened.map(|socket| socket.fd) };
         // SAFETY: the context is live. Both calls only switch where output goes.
         let failed = unsafe {
             c::nft_ctx_buffer_output(nft.context.as_ptr()) | c::nft_ctx_buffer_error(nft.context.as_ptr())
@@ -144,16 +145,6 @@ impl Drop for Nft {
         // SAFETY: made by nft_ctx_new and freed once.
         unsafe { c::nft_ctx_free(self.context.as_ptr()) };
     }
-}
-
-/// The sockets that this process has open; none where proc(5) does not tell.
-fn open_sockets() -> Vec<RawFd> {
-    let Ok(all) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
-    let is_socket = |path: &std::path::Path| {
-        std::fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
-    };
-    let sockets = all.flatten().filter(|entry| is_socket(&entry.path()));
-    sockets.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 #[cfg(test)]

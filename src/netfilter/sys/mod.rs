@@ -56,3 +56,33 @@ pub fn inherit(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: it is open, and whoever started the process has named it as handed over, so nothing else here owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// A socket of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenSocket {
+    /// Its file descriptor.
+    pub fd: RawFd,
+    /// Its inode, by which proc(5) lists it.
+    pub inode: u64,
+}
+
+/// The sockets that this process has open; none where proc(5) does not tell.
+pub fn open_sockets() -> Vec<OpenSocket> {
+    let Ok(all) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let sockets = all.flatten().filter_map(|entry| {
+        let target = std::fs::read_link(entry.path()).ok()?;
+        let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        Some(OpenSocket { fd: entry.file_name().to_str()?.parse().ok()?, inode })
+    });
+    sockets.collect()
+}
+
+/// The socket that has been opened since, if it is the only one: for libraries that do not show theirs.
+pub fn only_new(before: &[OpenSocket]) -> Option<OpenSocket> {
+    let mut opened = open_sockets();
+    opened.retain(|socket| !before.contains(socket));
+    match opened.as_slice() {
+        [only] => Some(*only),
+        _ => None,
+    }
+}

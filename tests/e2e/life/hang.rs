@@ -98,7 +98,7 @@ fn stopped_in_one_thread() -> Result<()> {
 }
 
 /// Stops a worker's thread.
-fn stop(net: &Net, daemon: &Process, number: u8) -> Result<Process> {
+pub(super) fn stop(net: &Net, daemon: &Process, number: u8) -> Result<Process> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/peers/thread_stopper.py");
     let (pid, name) = (daemon.id().to_string(), format!("queue-{number}"));
     let log = net.lab.dir().join(format!("{name}.stopper"));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use netlab::{Host, Lab, Output, Signal};
 
+use super::hang::stop;
 use super::{Session, ruleset, wait_until};
 use crate::harness::{ServerKind, Setup, Topology, configuration};
 
@@ -100,6 +101,20 @@ fn an_unprivileged_user_with_the_one_capability_can_run_it() -> Result<()> {
     let server = net.serve(ServerKind::Vsftpd)?;
     let mut session = Session::open(&net, &server)?;
     session.fetch_in_all_modes()?;
+
+    // It may not read the list of queues, and knows all the same that packets wait.
+    let stopper = stop(&net, &process, 0)?;
+    session.begin("fetch PASV 1")?;
+    let waiting = || -> Result<u64> {
+        let config = config.to_str().context("not UTF-8")?;
+        let text = net.router().run(FTPALG, ["status", "--json", "--config", config])?.success()?.stdout;
+        let status: serde_json::Value = serde_json::from_str(&text)?;
+        status["workers"][0]["waiting"].as_u64().with_context(|| format!("it does not know: {text}"))
+    };
+    wait_until("a packet waits", || Ok(waiting()? > 0))?;
+    drop(stopper);
+    session.hear()?;
+    wait_until("none waits", || Ok(waiting()? == 0))?;
     session.quit()?;
     process.terminate(LIMIT)?;
     net.finish()

@@ -75,6 +75,10 @@ fn it_has_one_right_and_all_its_work_is_done_with_it() -> Result<()> {
     for line in ["configuration read anew", "part of the ruleset is back"] {
         ensure!(log.contains(line), "no \"{line}\" in:\n{log}");
     }
+    // The kernel's list of queues is not for its user, and it knows of its own queue all the same.
+    let status: serde_json::Value = serde_json::from_str(&run(PROGRAM, &["status", "--json"])?)?;
+    let worker = &status["workers"][0];
+    ensure!(worker["waiting"].is_u64() && worker["dropped"] == 0, "{worker}");
     // Its state is its own.
     let state = run("stat", &["--format", "%U %a", "/run/ftpalg", "/run/ftpalg/sessions-512"])?;
     ensure!(state == "ftpalg 750\nftpalg 600\n", "{state}");
