@@ -71,7 +71,7 @@ pub fn level(event: &Event) -> Level {
 
 #[cfg(test)]
 mod tests {
-    use ftpalg::engine::counters::Kind;
+    use ftpalg::engine::kind::Kind;
     use ftpalg::engine::policy::{Refusal, Remedy};
     use strum::VariantArray;
 

@@ -8,19 +8,9 @@ use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use super::decision::Verdict;
 use super::event::{Departure, Mode};
+use super::kind::Kind;
 use super::policy::Refusal;
 use super::session::Tap;
-
-/// What something is counted by: a reason, a mode. `as usize` is its place among its like.
-pub trait Kind: VariantArray + EnumCount + Copy + Into<&'static str> {
-    /// Its place in [`VariantArray::VARIANTS`].
-    fn place(self) -> usize;
-
-    /// Its name for machines: in metrics, in JSON, in the fields of log lines.
-    fn name(self) -> &'static str {
-        self.into()
-    }
-}
 
 /// Makes enumerations without fields countable.
 macro_rules! kinds {

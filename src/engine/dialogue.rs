@@ -12,12 +12,13 @@ use super::ftp::command::{self, Command, Verb};
 use super::ftp::host_port::{Family, Spot};
 use super::ftp::reply::{self, Part, Replies};
 use super::lines::{Line, LineEdit};
-use super::opening::{Planner, Promise, resolve};
+use super::opening::{Planner, resolve};
 use super::outcome::Outcome;
 use super::pinhole::{Change, Pinhole, PinholeKey};
 use super::policy::{MAX_ASKED_PER_SESSION, Policy, Refusal};
 use super::ports::Ports;
 use super::profile::{DataCommand, Profile};
+use super::promise::Promise;
 use super::waiting::{Outstanding, Waiting};
 
 /// How far behind the beginning of a line an address may begin that is not wholly there yet. What comes later is

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use super::control::ControlTuple;
-use super::counters::Kind;
 use super::ftp::host_port::Notation;
+use super::kind::Kind;
 use super::pinhole::Pinhole;
 use super::policy::Refusal;
 

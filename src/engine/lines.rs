@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::ftp::host_port::Notation;
-use super::opening::Promise;
+use super::promise::Promise;
 
 /// How much of a line is kept. An EPRT with an IPv6 address takes 60 bytes; of longer lines (file names) only the
 /// beginning matters.

@@ -3,8 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::control::{ClientView, ControlTuple};
 use super::event::Mode;
 use super::ftp::host_port::{HostPort, Notation, Spot};
@@ -12,6 +10,7 @@ use super::lines::{Line, LineEdit};
 use super::pinhole::{Pinhole, PinholeKey};
 use super::policy::{Policy, Refusal};
 use super::ports::{Ports, Request};
+use super::promise::Promise;
 
 /// One end of a data connection as it listens, and the other as it calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,27 +38,6 @@ pub struct Planner<'a> {
     pub policy: &'a Policy,
     /// What is taken.
     pub ports: &'a mut Ports,
-}
-
-/// An external port that went out to the other end before the listening end's own port was known: the line was
-/// cut inside the address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Promise {
-    /// Where the address stands in the line.
-    pub start: usize,
-    /// How it is written.
-    pub notation: Notation,
-    /// What was promised.
-    pub key: PinholeKey,
-    /// Why it can't be kept, once that has turned out; the line is spoiled then.
-    pub broken: Option<Refusal>,
-}
-
-impl Promise {
-    /// The place of the address.
-    pub fn spot(&self) -> Spot {
-        Spot { start: self.start, notation: self.notation }
-    }
 }
 
 impl Planner<'_> {

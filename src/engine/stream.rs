@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::edits::Edits;
 use super::history::History;
 use super::lines::Unfinished;
-use super::opening::Promise;
+
 use super::position::{self, Translate};
+use super::promise::Promise;
 
 /// How often a segment that lies ahead comes before it is taken for the next. Whoever has lost what lies before
 /// sends that again (RFC 6298, section 5.4), not the same segment: a tail loss probe (RFC 8985) once, and the

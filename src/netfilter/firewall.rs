@@ -13,69 +13,14 @@ use nftnl::expr::Expression;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
 
 use super::accept::{self, MissingChain};
-use super::element::{Element, INET, MixedFamilies, Set, TABLE};
+use super::element::{Element, Set, TABLE};
+use super::error::{FirewallError, reading};
 use super::hold::Hold;
-use super::netlink::{Connection, DUMP, Request, nft, subsystem};
+use super::probe::{Counter, Fingerprint, connect, counters, fingerprint, generation};
 use super::ruleset::{self, Live, Replace};
 use super::sys::{NativeQueue, Nft, Queues, XtQueue};
 use super::transaction::{CommitError, Committer};
 use crate::config::{Config, WhenDown};
-
-/// `NFTA_*` (include/uapi/linux/netfilter/nf_tables.h).
-const TABLE_NAME: u16 = 1;
-const TABLE_HANDLE: u16 = 4;
-const RULE_TABLE: u16 = 1;
-const RULE_HANDLE: u16 = 3;
-const GEN_ID: u16 = 1;
-const OBJ_TABLE: u16 = 1;
-const OBJ_NAME: u16 = 2;
-const OBJ_TYPE: u16 = 3;
-const OBJ_DATA: u16 = 4;
-const COUNTER_PACKETS: u16 = 2;
-/// `NFT_OBJECT_COUNTER`.
-const OBJECT_COUNTER: u32 = 1;
-
-/// Why the firewall could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum FirewallError {
-    #[error("no permission to use nftables: run as root or with CAP_NET_ADMIN")]
-    Permission,
-    #[error("nftables can't be used: the kernel needs CONFIG_NF_TABLES (modprobe nf_tables)")]
-    Open(#[source] io::Error),
-    #[error("the kernel did not take table inet ftpalg: {0}")]
-    Load(String),
-    #[error("ended connections stay in table inet ftpalg_hold: {0}")]
-    LetPass(String),
-    #[error("the accept rules of accept-in could not be put in or taken out: {0}")]
-    Accept(String),
-    #[error(
-        "no way to queue packets: neither the queue expression ({native}) nor xtables' NFQUEUE target ({xt}); \
-         the kernel needs CONFIG_NFT_QUEUE, or CONFIG_NETFILTER_XT_TARGET_NFQUEUE with CONFIG_NFT_COMPAT"
-    )]
-    Queue { native: io::Error, xt: io::Error },
-    #[error("{what} could not be read from nftables: {error}")]
-    Read { what: &'static str, error: io::Error },
-    #[error("table inet ftpalg vanished while it was being set up")]
-    Vanished,
-    #[error(transparent)]
-    Family(#[from] MixedFamilies),
-}
-
-/// One of the table's named counters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Counter {
-    /// Its name in nft-rules/ftpalg.nft, which says what it counts.
-    pub name: String,
-    /// What it has counted since the table was first put in.
-    pub packets: u64,
-}
-
-/// By what the table is known to be the one that was put in, whole: handles are never given out twice.
-#[derive(Debug, PartialEq, Eq)]
-struct Fingerprint {
-    table: u64,
-    rules: Vec<u64>,
-}
 
 /// The hold on nftables. One per process, shared by the workers behind a lock. Its sockets are open for as long as it
 /// lives, because closing one stalls other transactions for milliseconds.
@@ -361,76 +306,4 @@ impl Firewall {
         }
         Ok(())
     }
-}
-
-/// The counters of the daemon's table.
-pub(super) fn counters(connection: &mut Connection) -> io::Result<Vec<Counter>> {
-    let request = Request::new(subsystem::NFTABLES, nft::GETOBJ, INET, DUMP)
-        .string(OBJ_TABLE, "ftpalg")
-        .attribute(OBJ_TYPE, &OBJECT_COUNTER.to_be_bytes());
-    connection.dump(&request, |message| {
-        let attributes = message.attributes();
-        message.is(subsystem::NFTABLES, nft::NEWOBJ).then_some(())?;
-        Some(Counter {
-            name: attributes.string(OBJ_NAME)?,
-            packets: attributes.nest(OBJ_DATA)?.be64(COUNTER_PACKETS)?,
-        })
-    })
-}
-
-/// What could not be read, and why.
-pub fn reading(what: &'static str) -> impl Fn(io::Error) -> FirewallError {
-    move |error| match error.raw_os_error() {
-        Some(libc::EPERM) => FirewallError::Permission,
-        _ => FirewallError::Read { what, error },
-    }
-}
-
-/// A socket to nftables, where it may be used. libnftables ends the process where it may not, so this comes first.
-pub fn connect() -> Result<Connection, FirewallError> {
-    let mut connection = Connection::open().map_err(FirewallError::Open)?;
-    match generation(&mut connection) {
-        Ok(_) => Ok(connection),
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Err(FirewallError::Permission),
-        Err(error) => Err(FirewallError::Open(error)),
-    }
-}
-
-/// The ruleset's generation, which every transaction in this network namespace raises by one.
-fn generation(connection: &mut Connection) -> io::Result<u32> {
-    let mut id = None;
-    connection.request(Request::new(subsystem::NFTABLES, nft::GETGEN, 0, 0), |message| {
-        if message.is(subsystem::NFTABLES, nft::NEWGEN) {
-            id = message.attributes().be32(GEN_ID);
-        }
-    })?;
-    id.ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-/// Whether a table of the family inet has this name, as far as the kernel says.
-pub fn has_table(connection: &mut Connection, name: &str) -> bool {
-    let request = Request::new(subsystem::NFTABLES, nft::GETTABLE, INET, 0).string(TABLE_NAME, name);
-    connection.request(request, |_| {}).is_ok()
-}
-
-/// The fingerprint of the table as it is; `None` if there is none.
-fn fingerprint(connection: &mut Connection) -> io::Result<Option<Fingerprint>> {
-    let name = "ftpalg";
-    let mut table = None;
-    let request = Request::new(subsystem::NFTABLES, nft::GETTABLE, INET, 0).string(TABLE_NAME, name);
-    let found = connection.request(request, |message| {
-        if message.is(subsystem::NFTABLES, nft::NEWTABLE) {
-            table = message.attributes().be64(TABLE_HANDLE);
-        }
-    });
-    match found {
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-        other => other?,
-    }
-    let request = Request::new(subsystem::NFTABLES, nft::GETRULE, INET, DUMP).string(RULE_TABLE, name);
-    let rules = connection.dump(&request, |message| {
-        let rule = message.is(subsystem::NFTABLES, nft::NEWRULE);
-        rule.then(|| message.attributes().be64(RULE_HANDLE))?
-    })?;
-    Ok(table.map(|table| Fingerprint { table, rules }))
 }

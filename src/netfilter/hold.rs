@@ -7,8 +7,9 @@ use ftpalg::engine::control::ControlTuple;
 use tracing::{debug, warn};
 
 use super::element::{Element, Set};
-use super::firewall::{FirewallError, has_table};
+use super::error::FirewallError;
 use super::netlink::Connection;
+use super::probe::has_table;
 use super::ruleset::{self, Live};
 use super::sys::{Nft, Owner};
 use crate::config::Config;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use ftpalg::engine::pinhole::PinholeKey;
 
 use super::element::{Element, Set};
-use super::firewall::{Counter, counters};
 use super::netlink::Connection;
+use super::probe::{Counter, counters};
 
 /// What the kernel has of a pinhole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

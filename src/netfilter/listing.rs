@@ -5,8 +5,10 @@ use std::io;
 use std::thread;
 
 use super::accept::{self, FAMILIES};
-use super::firewall::{self, Firewall, FirewallError, has_table, reading};
+use super::error::{FirewallError, reading};
+use super::firewall::Firewall;
 use super::netlink::{Connection, DUMP, Request, nft, subsystem};
+use super::probe::{connect, has_table};
 use super::ruleset::{HOLD_NAMES, Live, OWN_TABLES};
 use super::sys::{self, ListStyle, Nft};
 use crate::config::{ChainName, Config};
@@ -45,7 +47,7 @@ pub struct Listing {
 impl Listing {
     /// Opens the sockets. Closing them stalls others' transactions for 12 to 24 ms if deletions wait to be carried out.
     pub fn open() -> Result<Self, ListingError> {
-        let connection = firewall::connect()?;
+        let connection = connect()?;
         Ok(Self { nft: Nft::new().map_err(FirewallError::Open)?, connection })
     }
 

@@ -7,12 +7,14 @@
 mod accept;
 pub mod conntrack;
 mod element;
+mod error;
 mod firewall;
 mod hold;
 mod inspect;
 pub mod kernel;
 mod listing;
 mod netlink;
+mod probe;
 pub mod ruleset;
 mod sys;
 mod transaction;
@@ -20,9 +22,11 @@ mod watch;
 
 pub use accept::MissingChain;
 pub use conntrack::{ConnTrack, Fate};
-pub use firewall::{Counter, Firewall, FirewallError};
+pub use error::FirewallError;
+pub use firewall::Firewall;
 pub use inspect::{Inspector, Left};
 pub use listing::{Listing, ListingError, MarkedRoute, Trial, marked_routes};
+pub use probe::Counter;
 pub use ruleset::Live;
 pub use sys::{give_memory_back, inherit, keep_no_memory, only_new, open_sockets};
 pub use transaction::CommitError;

@@ -22,7 +22,8 @@ use clap::Args;
 use ftpalg::engine::Engine;
 
 use crate::capture::{File, Writer};
-use crate::cli::{WithConfig, exit};
+use crate::cli::exit;
+use crate::cli::with_config::WithConfig;
 use crate::config::Config;
 use crate::daemon::policy;
 use crate::terminal::is_closed_pipe;

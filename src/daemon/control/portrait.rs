@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use ftpalg::engine::counters::Kind;
 use ftpalg::engine::event::{Departure, Mode};
+use ftpalg::engine::kind::Kind;
 use ftpalg::engine::pinhole::Pinhole;
 use ftpalg::engine::session::Session;
 

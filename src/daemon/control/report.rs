@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ftpalg::engine::control::ControlTuple;
-use ftpalg::engine::counters::{Counters, Kind, Tally};
+use ftpalg::engine::counters::{Counters, Tally};
+use ftpalg::engine::kind::Kind;
 use ftpalg::engine::pinhole::PinholeKey;
 use ftpalg::engine::session::Tap;
 use serde::{Serialize, Serializer};

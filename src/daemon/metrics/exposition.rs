@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use ftpalg::engine::counters::{Counters, Kind, Tally};
+use ftpalg::engine::counters::{Counters, Tally};
+use ftpalg::engine::kind::Kind;
 use ftpalg::engine::session::Tap;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, prometheus_text};

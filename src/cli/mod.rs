@@ -1,23 +1,14 @@
 //! The command line, and the exit codes.
 
+pub mod exit;
+pub mod with_config;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-/// Exit codes. clap itself exits with 2 where the command line cannot be understood.
-pub mod exit {
-    /// All went well; for `run`: it was asked to end.
-    pub const OK: u8 = 0;
-    /// Something failed while it ran.
-    pub const FAILURE: u8 = 1;
-    /// For `check`: nothing was seen that keeps ftpalg from working, but something that may, or not all could be seen.
-    pub const WARNINGS: u8 = 3;
-    /// The rights to do it are missing (`EX_NOPERM` of sysexits(3)).
-    pub const NO_PERMISSION: u8 = 77;
-    /// The configuration cannot be used (`EX_CONFIG`). The unit does not start the daemon again after this one.
-    pub const BAD_CONFIGURATION: u8 = 78;
-}
+use with_config::WithConfig;
 
 /// What the user asks for.
 #[derive(Debug, Parser)]
@@ -74,14 +65,6 @@ pub enum Command {
         /// The shell: bash, zsh or fish
         shell: Shell,
     },
-}
-
-/// Options of the commands that read the configuration.
-#[derive(Debug, Args)]
-pub struct WithConfig {
-    /// The configuration file [default: /etc/ftpalg/ftpalg.toml, and built-in defaults where it is missing]
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
 }
 
 /// Options of `status`.
