@@ -82,7 +82,8 @@ fn room(count: u64, most: u64) -> Finding {
         return Finding::right(Id::ConntrackRoom, format!("{count} of {most} connections are tracked"));
     }
     let what = format!("{count} of {most} connections are tracked: when none is left, new ones are dropped");
-    let mend = Mend::command(format!("sysctl -w net.netfilter.nf_conntrack_max={}", most * 2));
+    // A bound that somebody has lowered can lie below the count.
+    let mend = Mend::command(format!("sysctl -w net.netfilter.nf_conntrack_max={}", most.max(count) * 2));
     Finding::warning(Id::ConntrackNearlyFull, what, mend)
 }
 
@@ -97,5 +98,7 @@ mod tests {
         let full = room(90, 100);
         assert_eq!(full.id, Id::ConntrackNearlyFull);
         assert_eq!(full.mend, Some(Mend::command("sysctl -w net.netfilter.nf_conntrack_max=200")));
+        let fuller = room(150, 100);
+        assert_eq!(fuller.mend, Some(Mend::command("sysctl -w net.netfilter.nf_conntrack_max=300")));
     }
 }
