@@ -4,7 +4,6 @@
 //! sockets.
 
 use std::fs;
-use std::io;
 use std::sync::Mutex;
 
 use super::shared::lock;
@@ -66,8 +65,8 @@ pub fn is_own(number: u16, inode: u64) {
 pub fn bound() -> Vec<Bound> {
     match fs::read_to_string(FILE) {
         Ok(text) => text.lines().filter_map(parse).collect(),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => by_their_sockets(),
-        Err(_) => Vec::new(),
+        // Not permitted; or not there, where proc(5) is mounted with subset=pid (ProcSubset= of the unit).
+        Err(_) => by_their_sockets(),
     }
 }
 
