@@ -62,7 +62,7 @@ fn metrics_come_over_a_socket_that_systemd_passes() -> Result<()> {
     // A daemon that was stopped stays so, whoever asks.
     session.quit()?;
     systemctl("stop ftpalg")?;
-    ensure!(TcpStream::connect(ADDRESS).is_err(), "there is a socket without a daemon");
+    wait_until("the socket goes with the daemon", || Ok(TcpStream::connect(ADDRESS).is_err()))?;
     ensure!(property("ActiveState")? == "inactive", "{}", property("ActiveState")?);
     systemctl("start ftpalg")?;
     shows("ftpalg_logins_total 0")?;
