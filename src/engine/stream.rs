@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::edits::Edits;
 use super::history::History;
 use super::lines::Unfinished;
-
 use super::position::{self, Translate};
 use super::promise::Promise;
 
