@@ -84,10 +84,12 @@ fn a_terminal_gets_colour() -> Result<()> {
     let (daemon, router) = net.daemon();
     ensure!(!daemon.log().contains('\u{1b}'), "colour in a file:\n{}", daemon.log());
     daemon.process.terminate(Duration::from_secs(10))?;
-    let line = format!("{} run --config {}", daemon.program.display(), daemon.config.display());
+    // `exec`: not every shell becomes its last command, and script ends the shell alone.
+    let line = format!("exec {} run --config {}", daemon.program.display(), daemon.config.display());
     for (environment, is_coloured) in [("NO_COLOR=", true), ("NO_COLOR=1", false)] {
         let log = daemon.config.with_extension(environment);
-        let words = [environment, "script", "--quiet", "--return", "--command", &line, "/dev/null"];
+        let words =
+            [environment, "SHELL=/bin/sh", "script", "--quiet", "--return", "--command", &line, "/dev/null"];
         let mut terminal = router.spawn(&log, "env", words)?;
         terminal.wait_for_log("ready", Duration::from_secs(10))?;
         // The name of the level is what is coloured.
