@@ -186,6 +186,11 @@ pub struct Element {
 }
 
 impl Element {
+    /// Whether both have the same key in the same set.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.set, self.key) == (other.set, other.key)
+    }
+
     /// The message that does `verb` with it, given to `use_it`.
     pub fn with_message<R>(
         &self,

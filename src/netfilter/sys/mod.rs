@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 pub use libnftables::{ListStyle, Nft};
-pub use libnftnl::{ElementMessage, NativeQueue, Queues, Verb, XtQueue};
+pub use libnftnl::{ElementBatch, ElementMessage, NativeQueue, Queues, Verb, XtQueue};
 pub use socket::{Buffer, Owner, Socket};
 
 /// Has the allocator map large blocks each by itself and give back what is free at the end of its heaps, instead of
