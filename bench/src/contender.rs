@@ -16,6 +16,8 @@ pub enum Contender {
     AcceptAll,
     /// ftpalg.
     Ftpalg,
+    /// The kernel's helper, and ftpalg for another port beside it: what its rules cost packets that are none of its own.
+    Beside,
     /// conntrackd's helper in userspace. Only where the kernel has `nft_queue`'s family of modules.
     Conntrackd,
 }
@@ -34,6 +36,7 @@ impl fmt::Display for Contender {
             Contender::Kernel => "kernel's helper",
             Contender::AcceptAll => "accept-all queue",
             Contender::Ftpalg => "ftpalg",
+            Contender::Beside => "kernel's, ftpalg idle",
             Contender::Conntrackd => "conntrackd",
         })
     }

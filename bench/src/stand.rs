@@ -32,6 +32,8 @@ pub struct Stand {
     client: Host,
     router: Host,
     server: Host,
+    /// The daemon's, in memory as on a router.
+    state: PathBuf,
     // The last one: it removes the directory in which all of them have their files.
     lab: Lab,
 }
@@ -82,7 +84,8 @@ impl Stand {
             servers.push(server.spawn(&lab.dir().join(role), own, words)?);
             server.wait_for_port(port, PATIENCE)?;
         }
-        let mut stand = Stand { contender, daemon: None, _servers: servers, client, router, server, lab };
+        let state = Path::new("/dev/shm").join(lab.dir().file_name().unwrap_or_default());
+        let mut stand = Stand { contender, daemon: None, _servers: servers, client, router, server, state, lab };
         stand.start(ftpalg)?;
         Ok(stand)
     }
@@ -103,14 +106,18 @@ impl Stand {
                 }
                 process
             }
-            Contender::Ftpalg => {
+            Contender::Ftpalg | Contender::Beside => {
+                let ports = match self.contender {
+                    Contender::Beside => vec![9],
+                    _ => vec![LOAD_PORT, CROWD_PORT],
+                };
                 let config = self.lab.dir().join("ftpalg.toml");
                 let path = |name: &str| self.lab.dir().join(name);
                 fs::write(
                     &config,
                     format!(
-                        "control-ports = [{LOAD_PORT}, {CROWD_PORT}]\naccept-in = [\"inet filter forward\"]\nqueue = {QUEUE}\nstate-dir = {:?}\ncontrol-socket = {:?}\n",
-                        path("state"),
+                        "control-ports = {ports:?}\naccept-in = [\"inet filter forward\"]\nqueue = {QUEUE}\nstate-dir = {:?}\ncontrol-socket = {:?}\n",
+                        self.state,
                         path("control"),
                     ),
                 )?;
@@ -230,6 +237,13 @@ impl Stand {
     }
 }
 
+impl Drop for Stand {
+    fn drop(&mut self) {
+        // Of no use to anybody; and nobody is left to tell.
+        fs::remove_dir_all(&self.state).ok();
+    }
+}
+
 /// The router's firewall: closed but for control connections, so that data gets through by the contender's doing.
 fn ruleset(contender: Contender) -> String {
     let new = match contender {
@@ -237,7 +251,7 @@ fn ruleset(contender: Contender) -> String {
         _ => format!("tcp dport {{ {LOAD_PORT}, {CROWD_PORT} }} ct state new accept"),
     };
     let helper = match contender {
-        Contender::Kernel | Contender::AcceptAll => format!(
+        Contender::Kernel | Contender::AcceptAll | Contender::Beside => format!(
             "table ip helper {{
                 ct helper ftp {{ type \"ftp\" protocol tcp; }}
                 chain prerouting {{

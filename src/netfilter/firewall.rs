@@ -109,10 +109,9 @@ impl Firewall {
         Ok(plan.missing)
     }
 
-    /// Connections that have come to their end: packets of theirs are not held up any more. (The table that does it
-    /// belongs to libnftables' socket, so this takes a few milliseconds where there are any.)
+    /// Connections that have come to their end: packets of theirs are not held up any more.
     pub fn let_pass(&mut self, ended: &[ControlTuple]) -> Result<(), FirewallError> {
-        self.hold.let_pass(&mut self.nft, self.committer.connection(), ended)
+        self.hold.let_pass(&self.nft, &mut self.committer, ended)
     }
 
     /// The mark that a translated packet must bear; none where a flush can't be outlived.

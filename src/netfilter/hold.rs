@@ -1,6 +1,8 @@
 //! The table that no flush takes away (nft-rules/hold.nft), because it belongs to a socket. It lives for as long as
 //! anybody has that socket open: also beyond the daemon, where a service manager keeps it for the next one.
 
+use std::ffi::CString;
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use ftpalg::engine::control::ControlTuple;
@@ -11,7 +13,8 @@ use super::error::FirewallError;
 use super::netlink::Connection;
 use super::probe::has_table;
 use super::ruleset::{self, Live};
-use super::sys::{Nft, Owner};
+use super::sys::{ElementBatch, ElementMessage, Nft, Owner, Verb, transact};
+use super::transaction::Committer;
 use crate::config::Config;
 
 /// The table, and those of earlier daemons.
@@ -85,23 +88,37 @@ impl Hold {
     /// Connections that have come to their end: packets of theirs are neither held up nor watched any more.
     pub fn let_pass(
         &self,
-        nft: &mut Nft,
-        connection: &mut Connection,
+        nft: &Nft,
+        committer: &mut Committer,
         ended: &[ControlTuple],
     ) -> Result<(), FirewallError> {
-        if self.mark().is_none() {
-            return Ok(());
-        }
-        let mut commands = String::new();
+        /// Messages of one batch: what they fail with fits a socket's default buffer.
+        const AT_ONCE: usize = 64;
+        let Some((name, socket)) = self.owner(nft) else { return Ok(()) };
+        let table = CString::new(name).map_err(io::Error::other).map_err(FirewallError::LetPass)?;
+        let mut elements = Vec::new();
         for tuple in ended {
             for set in [Set::Held, Set::Watched] {
                 let element = Element::control(set, tuple)?;
-                if connection.request(element.question_in(self.name), |_| {}).is_ok() {
-                    commands += &element.deletion_in(self.name);
+                let is_there = |connection: &mut Connection| {
+                    connection.request(element.question_in(name), |_| {}).is_ok()
+                };
+                if committer.destroys() || is_there(committer.connection()) {
+                    elements.push(element);
                 }
             }
         }
-        if commands.is_empty() { Ok(()) } else { nft.run(&commands).map_err(FirewallError::LetPass) }
+        let verb = if committer.destroys() { Verb::Destroy } else { Verb::Delete };
+        let mut batch = ElementBatch::default();
+        for some in elements.chunks(AT_ONCE) {
+            batch.begin();
+            for element in some {
+                let message = |message: &ElementMessage<'_>| batch.add(message);
+                element.with_message_to(&table, verb, false, message);
+            }
+            transact(socket, batch.finish().0).map_err(FirewallError::LetPass)?;
+        }
+        Ok(())
     }
 
     /// Takes it out. While `shifted` connections live and somebody else keeps the socket, it stays for

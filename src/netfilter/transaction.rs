@@ -63,6 +63,11 @@ impl Committer {
         &mut self.connection
     }
 
+    /// Whether what may not be there can be deleted unseen.
+    pub fn destroys(&self) -> bool {
+        self.destroys
+    }
+
     /// Finds out what this kernel can do. The table must be there.
     pub fn probe(&mut self) {
         let nobody = PinholeKey {

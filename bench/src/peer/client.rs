@@ -104,6 +104,9 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
         outcome.failed += tally.failed;
         outcome.failure = outcome.failure.or(tally.failure);
     }
+    if took.is_empty() {
+        bail!("nothing was done: {}", outcome.failure.unwrap_or_default());
+    }
     took.sort_unstable();
     outcome.times = took.len();
     outcome.p50 = percentile(&took, 0.50);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::LOAD_PORT;
 use super::line::{Control, host_port, six_numbers};
@@ -45,7 +46,8 @@ fn serve_one_by_one(listener: &TcpListener) -> Result<()> {
 /// Where the next data connection leads.
 enum Data {
     Passive,
-    Active(SocketAddr),
+    /// From this server's own address to the client's.
+    Active(SocketAddr, SocketAddr),
 }
 
 fn session(stream: TcpStream, listener: &TcpListener) -> Result<()> {
@@ -68,7 +70,8 @@ fn session(stream: TcpStream, listener: &TcpListener) -> Result<()> {
                 control.send(passive.as_bytes())?;
             }
             b"PORT" => {
-                data = Data::Active(SocketAddr::new(client, host_port(argument).context("no port")?));
+                let port = host_port(argument).context("no port")?;
+                data = Data::Active((*own.ip(), 0).into(), (client, port).into());
                 control.send(b"200 ok\r\n")?;
             }
             b"RETR" => {
@@ -87,7 +90,7 @@ fn session(stream: TcpStream, listener: &TcpListener) -> Result<()> {
 fn send_file(data: &Data, listener: &TcpListener, mut length: usize) -> Result<()> {
     let mut stream = match data {
         Data::Passive => listener.accept()?.0,
-        Data::Active(client) => TcpStream::connect(client)?,
+        Data::Active(own, client) => call(*own, *client)?,
     };
     while length > 0 {
         let piece = &ZEROES[..length.min(ZEROES.len())];
@@ -95,6 +98,15 @@ fn send_file(data: &Data, listener: &TcpListener, mut length: usize) -> Result<(
         length -= piece.len();
     }
     Ok(stream.shutdown(Shutdown::Write)?)
+}
+
+/// Calls from the address that the client knows.
+fn call(own: SocketAddr, client: SocketAddr) -> Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(&own.into())?;
+    socket.connect(&client.into())?;
+    Ok(socket.into())
 }
 
 /// Where the load server listens, at an address.
