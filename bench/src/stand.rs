@@ -85,7 +85,8 @@ impl Stand {
             server.wait_for_port(port, PATIENCE)?;
         }
         let state = Path::new("/dev/shm").join(lab.dir().file_name().unwrap_or_default());
-        let mut stand = Stand { contender, daemon: None, _servers: servers, client, router, server, state, lab };
+        let mut stand =
+            Stand { contender, daemon: None, _servers: servers, client, router, server, state, lab };
         stand.start(ftpalg)?;
         Ok(stand)
     }

@@ -235,7 +235,7 @@ impl Engine {
             verdict,
             changes: session.owed.clone(),
             session: Some((tuple, session.id)),
-            is_translated: session.is_shifted,
+            is_translated: session.is_shifted || session.is_watched(),
         }
     }
 

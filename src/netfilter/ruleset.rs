@@ -172,7 +172,7 @@ pub fn held(live: Live<'_>, name: &str) -> String {
     let ports = live.server_ports();
     let ports = ports.trim_start_matches(", ");
     let ports = (!ports.is_empty()).then(|| format!("add element inet {name} watched_ports {{ {ports} }}\n"));
-    let held = live.shifted.iter().map(|tuple| add("held", tuple));
+    let held = live.shifted.iter().chain(live.watched).map(|tuple| add("held", tuple));
     ports.into_iter().chain(held).chain(live.sessions.iter().map(|tuple| add("watched", tuple))).collect()
 }
 

@@ -42,7 +42,7 @@ impl From<io::Error> for CommitError {
 }
 
 /// One step of a batch.
-type Step = (Verb, Element);
+pub type Step = (Verb, Element);
 
 /// Carries changes out over one connection.
 pub struct Committer {
@@ -63,9 +63,14 @@ impl Committer {
         &mut self.connection
     }
 
-    /// Whether what may not be there can be deleted unseen.
-    pub fn destroys(&self) -> bool {
-        self.destroys
+    /// How an element is deleted of which [`Committer::may_hold`] says that it may be there.
+    pub fn removal(&self) -> Verb {
+        if self.destroys { Verb::Destroy } else { Verb::Delete }
+    }
+
+    /// Whether another table may hold an element, so that a [`Committer::removal`] of it does not fail.
+    pub fn may_hold(&mut self, element: &Element, table: &str) -> bool {
+        self.destroys || self.connection.request(element.question_in(table), |_| {}).is_ok()
     }
 
     /// Finds out what this kernel can do. The table must be there.
