@@ -213,7 +213,6 @@ impl Engine {
         };
         session.owed.append(&mut outcome.changes);
         session.unreported.append(&mut outcome.events);
-        self.postponed.append(&mut outcome.later);
         // A server that greets late must not wait for the next tick.
         if !session.is_held() {
             let due = session.hold_on(now);
