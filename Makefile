@@ -3,6 +3,8 @@
 # make fuzz       runs the fuzz targets for FUZZ_SECONDS, 15 if nothing is said; make test does so as well
 # make load       10,000 sessions at the same time and 100,000 transfers, twice: some ten minutes
 # make soak       half an hour of real programs, bad wires, kills and reloads; SOAK=SECONDS for less or more
+# make bench      ftpalg beside the kernel's helper and a bare queue: rewrites the figures of docs/performance.md, in some
+#                 ten minutes on a quiet machine
 # make build      the daemon: target/release/ftpalg
 # make deb        the Debian package: target/debian/ftpalg_VERSION_ARCHITECTURE.deb
 # make install    into PREFIX and /etc (as root, after make build); DESTDIR for packagers
@@ -47,7 +49,7 @@ ifeq ($(VM),yes)
 TEST_PACKAGES += scripts/vm-packages.txt scripts/deb-packages.txt
 endif
 
-.PHONY: help build demo test fuzz load soak deb install uninstall clean
+.PHONY: help build bench demo test fuzz load soak deb install uninstall clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -103,6 +105,14 @@ ifeq ($(PACKAGES),yes)
 endif
 	FTPALG_SOAK_SECONDS=$(SOAK) $(CARGO) test --locked --release --test e2e $(TEST_RUNNER) $@:: -- --ignored
 	@cat $(or $(CARGO_TARGET_DIR),target)/tmp/$@.txt
+
+bench:
+ifeq ($(PACKAGES),yes)
+	@scripts/install-packages $(BUILD_PACKAGES) scripts/demo-packages.txt scripts/bench-packages.txt
+	@scripts/install-rust
+endif
+	$(CARGO) build --locked --release --workspace
+	$(SUDO) $(dir $(BINARY))ftpalg-bench all --ftpalg $(BINARY)
 
 deb:
 ifeq ($(PACKAGES),yes)

@@ -71,7 +71,7 @@ enum Command {
     Serve { threads: usize },
     /// The server of the idle crowd, inside its host.
     #[command(hide = true)]
-    ServeCrowd,
+    ServeCrowd { address: Ipv4Addr },
     /// The load client, inside its host.
     #[command(hide = true)]
     Load(peer::client::Plan),
@@ -81,20 +81,20 @@ enum Command {
         sessions: usize,
         #[arg(long, value_delimiter = ',')]
         clients: Vec<Ipv4Addr>,
-        #[arg(long, value_delimiter = ',')]
-        servers: Vec<Ipv4Addr>,
+        #[arg(long)]
+        server: Ipv4Addr,
     },
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Serve { threads } => peer::server::serve(threads),
-        Command::ServeCrowd => peer::crowd::serve(),
+        Command::ServeCrowd { address } => peer::crowd::serve(address),
         Command::Load(plan) => {
             println!("{}", serde_json::to_string(&peer::client::run(&plan)?)?);
             Ok(())
         }
-        Command::Crowd { sessions, clients, servers } => peer::crowd::hold(sessions, &clients, &servers),
+        Command::Crowd { sessions, clients, server } => peer::crowd::hold(sessions, &clients, server),
         Command::All { ftpalg, page, rounds, milliseconds, crowd } => {
             open_files()?;
             let time = Duration::from_millis(milliseconds);
@@ -126,11 +126,10 @@ fn main() -> Result<()> {
 
 /// Lets the programs that are started hold a crowd's connections.
 fn open_files() -> Result<()> {
-    const NEEDED: u64 = 250_000;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < NEEDED {
-        setrlimit(Resource::RLIMIT_NOFILE, NEEDED, hard.max(NEEDED))
-            .context("a crowd needs more open files than the limit allows (ulimit -n)")?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+            .context("raising the limit of open files (ulimit -n)")?;
     }
     Ok(())
 }

@@ -179,20 +179,25 @@ impl Stand {
         Ok(line.trim_end_matches("kB").trim().parse()?)
     }
 
-    /// Logs so many sessions in, which stay until the value is dropped.
-    pub fn crowd(&self, sessions: usize) -> Result<Process> {
+    /// Logs so many sessions in, which stay until the value is dropped: a process for each of the server's addresses.
+    pub fn crowd(&self, sessions: usize) -> Result<Vec<Process>> {
         let own = env::current_exe()?;
+        let own = own.to_str().context("the program's path is no UTF-8")?;
         let clients: Vec<_> = (0..CLIENTS).map(|host| format!("10.0.0.{}", 2 + host)).collect();
-        let words = [
-            "crowd".into(),
-            sessions.to_string(),
-            format!("--clients={}", clients.join(",")),
-            format!("--servers={}", SERVERS.join(",")),
-        ];
-        let log = self.lab.dir().join("crowd");
-        let mut crowd = self.client.spawn(&log, own.to_str().unwrap_or_default(), words)?;
-        crowd.wait_for_log("ready", PATIENCE * 10)?;
-        Ok(crowd)
+        let mut crowds = Vec::new();
+        for server in SERVERS {
+            let words = [
+                "crowd".into(),
+                sessions.div_ceil(SERVERS.len()).to_string(),
+                format!("--clients={}", clients.join(",")),
+                format!("--server={server}"),
+            ];
+            crowds.push(self.client.spawn(&self.lab.dir().join(format!("crowd.{server}")), own, words)?);
+        }
+        for crowd in &mut crowds {
+            crowd.wait_for_log("ready", PATIENCE * 10)?;
+        }
+        Ok(crowds)
     }
 
     /// Kills the daemon and starts it again. Returns how long it takes until it is ready.
@@ -279,7 +284,7 @@ fn start_servers(host: &Host, kind: Server, dir: &Path) -> Result<Vec<Process>> 
                 &config,
                 format!(
                     "listen=YES\nlisten_port={LOAD_PORT}\nbackground=NO\nanonymous_enable=YES\nlocal_enable=NO\n\
-                     anon_root={}\nsecure_chroot_dir={}\nxferlog_enable=NO\nno_anon_password=YES\nsyslog_enable=NO\n\
+                     anon_root={}\nsecure_chroot_dir={}\nxferlog_enable=NO\nsyslog_enable=NO\n\
                      seccomp_sandbox=NO\nmax_per_ip=0\nmax_clients=0\n",
                     root.display(),
                     root.display()
@@ -288,11 +293,14 @@ fn start_servers(host: &Host, kind: Server, dir: &Path) -> Result<Vec<Process>> 
             host.spawn(&log("vsftpd"), "vsftpd", [config])?
         }
     };
-    let crowd = host.spawn(&log("serve-crowd"), own, ["serve-crowd"])?;
-    for port in [LOAD_PORT, CROWD_PORT] {
-        host.wait_for_port(port, PATIENCE)?;
+    let mut servers = vec![files];
+    for address in SERVERS {
+        let mut crowd = host.spawn(&log(address), own, ["serve-crowd", address])?;
+        crowd.wait_for_log("ready", PATIENCE)?;
+        servers.push(crowd);
     }
-    Ok(vec![files, crowd])
+    host.wait_for_port(LOAD_PORT, PATIENCE)?;
+    Ok(servers)
 }
 
 /// Compiles the accept-all program.

@@ -90,12 +90,10 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
             );
         }
     }
-    drop((store, engine));
-    // Nobody has to wait for this: a connection that begins anew under the same name comes in again with each packet.
-    for some in ended.chunks(AT_ONCE) {
-        if let Err(error) = lock(&shared.firewall).let_pass(some) {
-            debug!("{error}");
-        }
+    drop(store);
+    // With the engine locked: a connection may begin anew under the same name, and be held back.
+    if let Err(error) = lock(&shared.firewall).let_pass(&ended) {
+        debug!("{error}");
     }
 }
 

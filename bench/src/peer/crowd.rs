@@ -15,10 +15,11 @@ use super::CROWD_PORT;
 /// How many log in at the same moment.
 const AT_ONCE: usize = 64;
 
-/// Serves sessions that transfer nothing, for ever.
-pub fn serve() -> Result<()> {
+/// Serves sessions that transfer nothing, for ever, at one of the server's addresses: a process may not have enough files
+/// open for all of them.
+pub fn serve(address: Ipv4Addr) -> Result<()> {
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, CROWD_PORT)).await?;
+        let listener = TcpListener::bind((address, CROWD_PORT)).await?;
         println!("ready");
         loop {
             let (stream, _) = listener.accept().await?;
@@ -45,17 +46,16 @@ async fn session(mut stream: TcpStream) -> Result<()> {
 }
 
 /// Logs in so many times, says "ready", and keeps the sessions until SIGTERM.
-pub fn hold(sessions: usize, clients: &[Ipv4Addr], servers: &[Ipv4Addr]) -> Result<()> {
-    ensure!(!clients.is_empty() && !servers.is_empty(), "nobody there");
+pub fn hold(sessions: usize, clients: &[Ipv4Addr], server: Ipv4Addr) -> Result<()> {
+    ensure!(!clients.is_empty(), "nobody there");
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut end = signal(SignalKind::terminate())?;
         let (sender, mut receiver) = mpsc::unbounded_channel();
         for first in 0..AT_ONCE {
-            let (clients, servers, sender) = (clients.to_vec(), servers.to_vec(), sender.clone());
+            let (clients, sender) = (clients.to_vec(), sender.clone());
             tokio::spawn(async move {
                 for number in (first..sessions).step_by(AT_ONCE) {
                     let client = clients[number % clients.len()];
-                    let server = servers[number / clients.len() % servers.len()];
                     let session = log_in(client, server).await;
                     if sender.send(session).is_err() {
                         return;
