@@ -30,7 +30,7 @@ pub struct Decision {
     pub changes: Vec<Change>,
     /// The session it belongs to, and its number.
     pub session: Option<(ControlTuple, u64)>,
-    /// It is a packet of a shifted connection, and has been translated where that was needed.
+    /// It is a packet of a connection that the kernel treats as shifted, and has been translated where that was needed.
     pub is_translated: bool,
 }
 

@@ -219,7 +219,6 @@ impl Dialogue {
             (Outstanding::Greeting, 220) => {
                 self.is_greeted = true;
                 outcome.events.push(Event::Started(planner.tuple));
-                outcome.changes.push(Change::Track(planner.tuple));
             }
             (Outstanding::Greeting, _) => outcome.departure = Some(Departure::NoGreeting),
             (Outstanding::Login | Outstanding::User, 230) if !self.logged_in => {
@@ -259,7 +258,7 @@ impl Dialogue {
             }
             (Outstanding::Transfer, 226 | 250) => {
                 self.profile.transferred();
-                self.close(planner.ports, outcome);
+                self.clear_away(planner.ports, outcome);
             }
             _ => {}
         }
@@ -372,7 +371,17 @@ impl Dialogue {
         outcome.events.push(Event::Opened(mode, pinhole));
     }
 
-    /// Closes what is open: it was used, or is wanted no more.
+    /// The transfer is over, so a connection has come through what is open, and used it up: what is left of it can go at
+    /// any time.
+    fn clear_away(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
+        if let Some(Open { pinhole, .. }) = self.open.take() {
+            if ports.release(pinhole.key) {
+                outcome.later.push(Change::Close(pinhole.key));
+            }
+        }
+    }
+
+    /// Closes what is open, which is wanted no more.
     fn close(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
         if let Some(Open { pinhole, .. }) = self.open.take() {
             if ports.release(pinhole.key) {

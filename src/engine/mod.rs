@@ -213,6 +213,12 @@ impl Engine {
         };
         session.owed.append(&mut outcome.changes);
         session.unreported.append(&mut outcome.events);
+        self.postponed.append(&mut outcome.later);
+        // A server that greets late must not wait for the next tick.
+        if !session.is_held() {
+            let due = session.hold_on(now);
+            session.owed.extend(due);
+        }
         let is_let_go = session.departed.is_some() && !session.is_shifted;
         if is_let_go && session.owed.last() != Some(&Change::Forget(tuple)) {
             session.owed.push(Change::Forget(tuple));
@@ -229,7 +235,7 @@ impl Engine {
             verdict,
             changes: session.owed.clone(),
             session: Some((tuple, session.id)),
-            is_translated: session.is_shifted,
+            is_translated: session.is_shifted || session.is_watched(),
         }
     }
 
@@ -264,7 +270,10 @@ impl Engine {
         let Some(syn) = session.gives_way(packet) else { return };
         outcome.changes.append(&mut session.owed);
         session.dialogue.end(self.ports.act_for(tuple), outcome);
-        outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
+        // Else the kernel has it anew, and nothing more, by its SYN.
+        if session.is_held() {
+            outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
+        }
         if let Some(former) = self.remove(&tuple) {
             self.counters.expired += u64::from(!former.has_ended());
         }

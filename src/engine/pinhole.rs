@@ -64,3 +64,15 @@ pub enum Change {
     /// The control connection is over: nothing of it is queued or translated any more.
     Forget(ControlTuple),
 }
+
+impl Change {
+    /// The control connection that it is about, if it is about one as a whole.
+    pub fn connection(&self) -> Option<ControlTuple> {
+        match self {
+            Self::Track(tuple) | Self::Shift(tuple) | Self::Unshift(tuple) | Self::Forget(tuple) => {
+                Some(*tuple)
+            }
+            Self::Expect(..) | Self::Open(_) | Self::Renew(_) | Self::Close(_) => None,
+        }
+    }
+}

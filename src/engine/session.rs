@@ -52,6 +52,10 @@ pub(super) const HALF_CLOSED: Duration = Duration::from_secs(120);
 /// How often the kernel's elements of a connection are set anew; they live for five days.
 const HOLD: Duration = Duration::from_secs(24 * 3600);
 
+/// When a connection goes from `control_new`, where it is for a minute from the client's last word on, to `control`. Most
+/// are over by then, and never cost a transaction.
+const SETTLED: Duration = Duration::from_secs(15);
+
 /// How long it may take until the server answers the SYN; each repetition of the SYN starts it anew. Short, because
 /// anybody inside can send SYNs to nowhere. The set `control_new` has the same.
 const UNANSWERED: Duration = Duration::from_secs(10);
@@ -122,6 +126,8 @@ pub struct Session {
     pub(super) last_packet: Duration,
     /// When the kernel's elements of the connection were last set (time since boot).
     held_since: Duration,
+    /// Whether it has gone to `control`.
+    is_tracked: bool,
     pub(super) is_over: bool,
 }
 
@@ -147,6 +153,7 @@ impl Session {
             began: now,
             last_packet: now,
             held_since: now,
+            is_tracked: false,
             is_over: false,
         }
     }
@@ -365,14 +372,22 @@ impl Session {
         if pinhole.key.source == self.tuple.server.ip() { Mode::Active } else { Mode::Passive }
     }
 
+    /// Whether the kernel has more of it than a new connection's element, which goes by itself.
+    pub fn is_held(&self) -> bool {
+        self.is_tracked || self.is_shifted || self.is_watched
+    }
+
     /// What keeps the kernel's elements of a connection that outlives them.
-    pub fn hold_on(&mut self, now: Duration) -> impl Iterator<Item = Change> {
-        let is_due = self.dialogue.is_greeted() && now.saturating_sub(self.held_since) > HOLD;
+    pub fn hold_on(&mut self, now: Duration) -> impl Iterator<Item = Change> + use<> {
+        let patience = if self.is_tracked { HOLD } else { SETTLED };
+        let is_due = self.dialogue.is_greeted() && now.saturating_sub(self.held_since) > patience;
         if is_due {
             self.held_since = now;
+            self.is_tracked = true;
         }
         let track = is_due.then_some(Change::Track(self.tuple));
-        track.into_iter().chain((is_due && self.is_shifted).then_some(Change::Shift(self.tuple)))
+        let shift = (is_due && self.is_shifted).then_some(Change::Shift(self.tuple));
+        track.into_iter().chain(shift)
     }
 
     /// The connection leaves inspection before it is read at all.

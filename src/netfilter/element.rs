@@ -186,6 +186,11 @@ pub struct Element {
 }
 
 impl Element {
+    /// Whether both have the same key in the same set.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.set, self.key) == (other.set, other.key)
+    }
+
     /// The message that does `verb` with it, given to `use_it`.
     pub fn with_message<R>(
         &self,
@@ -193,10 +198,21 @@ impl Element {
         acknowledge: bool,
         use_it: impl FnOnce(&ElementMessage<'_>) -> R,
     ) -> R {
+        self.with_message_to(TABLE, verb, acknowledge, use_it)
+    }
+
+    /// The same, in another table.
+    pub fn with_message_to<R>(
+        &self,
+        table: &CStr,
+        verb: Verb,
+        acknowledge: bool,
+        use_it: impl FnOnce(&ElementMessage<'_>) -> R,
+    ) -> R {
         let adds = verb == Verb::AddNew;
         let data = self.data.filter(|_| adds).map(|data| data.bytes());
         use_it(&ElementMessage {
-            table: TABLE,
+            table,
             set: self.set.name(self.family),
             verb,
             key: &self.key.bytes(),
@@ -253,12 +269,6 @@ impl Element {
         let (seconds, millis) = (self.timeout.as_secs(), self.timeout.subsec_millis());
         let data = self.data.map_or(String::new(), |data| format!(" : {data}"));
         format!("add element inet ftpalg {set} {{ {} timeout {seconds}s{millis}ms{data} }}\n", self.key)
-    }
-
-    /// The `delete element` command, in another table.
-    pub fn deletion_in(&self, table: &str) -> String {
-        let set = self.set.name(self.family).to_string_lossy();
-        format!("delete element inet {table} {set} {{ {} }}\n", self.key)
     }
 
     /// A control connection in one of the sets keyed by its tuple.

@@ -14,7 +14,7 @@ pub enum FirewallError {
     #[error("the kernel did not take table inet ftpalg: {0}")]
     Load(String),
     #[error("ended connections stay in table inet ftpalg_hold: {0}")]
-    LetPass(String),
+    LetPass(#[source] io::Error),
     #[error("the accept rules of accept-in could not be put in or taken out: {0}")]
     Accept(String),
     #[error(

@@ -11,6 +11,7 @@ use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::{Change, Pinhole, PinholeKey};
 use nftnl::expr::Expression;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
+use tracing::warn;
 
 use super::accept::{self, MissingChain};
 use super::element::{Element, Set, TABLE};
@@ -109,10 +110,9 @@ impl Firewall {
         Ok(plan.missing)
     }
 
-    /// Connections that have come to their end: packets of theirs are not held up any more. (The table that does it
-    /// belongs to libnftables' socket, so this takes a few milliseconds where there are any.)
+    /// Connections that have come to their end: packets of theirs are neither held up nor watched any more.
     pub fn let_pass(&mut self, ended: &[ControlTuple]) -> Result<(), FirewallError> {
-        self.hold.let_pass(&mut self.nft, self.committer.connection(), ended)
+        self.hold.let_pass(&self.nft, &mut self.committer, ended, &[Set::Held, Set::Watched])
     }
 
     /// The mark that a translated packet must bear; none where a flush can't be outlived.
@@ -186,9 +186,24 @@ impl Firewall {
         self.committer.send_batch(batch)
     }
 
-    /// Carries out what the engine asks for, in one transaction that the kernel has acknowledged when this returns.
+    /// Carries out what the engine asks for, in one transaction that the kernel has acknowledged when this returns. Shifted
+    /// connections are held back before that, by the other table.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {
-        self.committer.commit(changes)
+        let shifted = tuples(changes, |change| matches!(change, Change::Shift(_)));
+        if !shifted.is_empty() {
+            self.hold.hold_back(&self.nft, &mut self.committer, &shifted)?;
+        }
+        let result = self.committer.commit(changes);
+        let mut free = tuples(changes, |change| matches!(change, Change::Unshift(_)));
+        if result.is_err() {
+            free.extend(shifted);
+        }
+        if !free.is_empty() {
+            if let Err(error) = self.hold.let_pass(&self.nft, &mut self.committer, &free, &[Set::Held]) {
+                warn!("{error}");
+            }
+        }
+        result
     }
 
     /// Whether everything that was put in is still there, whole and unchanged. A chain of `accept-in` that does not
@@ -306,4 +321,9 @@ impl Firewall {
         }
         Ok(())
     }
+}
+
+/// The connections that these changes of some kind are about.
+fn tuples(changes: &[Change], is_wanted: impl Fn(&Change) -> bool) -> Vec<ControlTuple> {
+    changes.iter().filter(|change| is_wanted(change)).filter_map(Change::connection).collect()
 }

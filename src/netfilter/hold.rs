@@ -1,6 +1,8 @@
 //! The table that no flush takes away (nft-rules/hold.nft), because it belongs to a socket. It lives for as long as
 //! anybody has that socket open: also beyond the daemon, where a service manager keeps it for the next one.
 
+use std::ffi::CString;
+use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use ftpalg::engine::control::ControlTuple;
@@ -11,7 +13,8 @@ use super::error::FirewallError;
 use super::netlink::Connection;
 use super::probe::has_table;
 use super::ruleset::{self, Live};
-use super::sys::{Nft, Owner};
+use super::sys::{ElementBatch, Nft, Owner, Verb, transact};
+use super::transaction::{CommitError, Committer, Step};
 use crate::config::Config;
 
 /// The table, and those of earlier daemons.
@@ -82,26 +85,45 @@ impl Hold {
         };
     }
 
-    /// Connections that have come to their end: packets of theirs are neither held up nor watched any more.
+    /// Connections whose packets go on with the mark alone from now on.
+    pub fn hold_back(
+        &self,
+        nft: &Nft,
+        committer: &mut Committer,
+        shifted: &[ControlTuple],
+    ) -> Result<(), CommitError> {
+        let Some((name, socket)) = self.owner(nft) else { return Ok(()) };
+        let mut steps = Vec::with_capacity(2 * shifted.len());
+        for tuple in shifted {
+            let element = Element::control(Set::Held, tuple)?;
+            if committer.may_hold(&element, name) {
+                steps.push((committer.removal(), element));
+            }
+            steps.push((Verb::AddNew, element));
+        }
+        Ok(transact_on(socket, name, &steps)?)
+    }
+
+    /// Takes connections out of these sets: out of both when they have come to their end, out of one when they are not
+    /// shifted after all.
     pub fn let_pass(
         &self,
-        nft: &mut Nft,
-        connection: &mut Connection,
-        ended: &[ControlTuple],
+        nft: &Nft,
+        committer: &mut Committer,
+        connections: &[ControlTuple],
+        sets: &[Set],
     ) -> Result<(), FirewallError> {
-        if self.mark().is_none() {
-            return Ok(());
-        }
-        let mut commands = String::new();
-        for tuple in ended {
-            for set in [Set::Held, Set::Watched] {
-                let element = Element::control(set, tuple)?;
-                if connection.request(element.question_in(self.name), |_| {}).is_ok() {
-                    commands += &element.deletion_in(self.name);
+        let Some((name, socket)) = self.owner(nft) else { return Ok(()) };
+        let mut steps = Vec::with_capacity(sets.len() * connections.len());
+        for tuple in connections {
+            for set in sets {
+                let element = Element::control(*set, tuple)?;
+                if committer.may_hold(&element, name) {
+                    steps.push((committer.removal(), element));
                 }
             }
         }
-        if commands.is_empty() { Ok(()) } else { nft.run(&commands).map_err(FirewallError::LetPass) }
+        transact_on(socket, name, &steps).map_err(FirewallError::LetPass)
     }
 
     /// Takes it out. While `shifted` connections live and somebody else keeps the socket, it stays for
@@ -139,4 +161,20 @@ impl Hold {
         }
         names
     }
+}
+
+/// Carries steps out in a table that belongs to a socket, over that socket.
+fn transact_on(socket: BorrowedFd<'_>, table: &str, steps: &[Step]) -> io::Result<()> {
+    /// Messages of one batch: what they fail with fits a socket's default buffer.
+    const AT_ONCE: usize = 64;
+    let table = CString::new(table).map_err(io::Error::other)?;
+    let mut batch = ElementBatch::default();
+    for some in steps.chunks(AT_ONCE) {
+        batch.begin();
+        for (verb, element) in some {
+            element.with_message_to(&table, *verb, false, |message| batch.add(message));
+        }
+        transact(socket, batch.finish().0)?;
+    }
+    Ok(())
 }

@@ -312,9 +312,42 @@ impl Connection {
         }
     }
 
-    /// Receives until nothing is left, also behind an error, lest it be taken for the answer to something later.
-    fn receive(&mut self, mut each: impl FnMut(Message<'_>)) -> io::Result<()> {
-        let mut result = Ok(());
+    /// The same for a batch of which the last message but one, which has this sequence number, asks for the only
+    /// acknowledgement. The kernel answers messages in their order, so that nothing comes behind that, and a batch
+    /// that succeeds costs two system calls.
+    pub fn transact_briefly(&mut self, batch: &[u8], last: u32) -> io::Result<()> {
+        self.socket.send(batch)?;
+        let mut failure = None;
+        loop {
+            let mut is_over = false;
+            let received = self.receive_once(|message| match message.error() {
+                Some(Ok(())) => is_over |= message.sequence == last,
+                Some(Err(error)) => {
+                    failure = failure.take().or(Some(error));
+                    is_over |= message.sequence == last;
+                }
+                None => {}
+            });
+            match (received, failure) {
+                (Ok(()), None) if is_over => return Ok(()),
+                (Ok(()), Some(error)) if is_over => return Err(error),
+                (Ok(()), open) => failure = open,
+                (Err(error), Some(failure)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(failure);
+                }
+                (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no answer from the kernel"));
+                }
+                (Err(error), _) => {
+                    self.receive(|_| {})?;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Receives one datagram.
+    fn receive_once(&mut self, mut each: impl FnMut(Message<'_>)) -> io::Result<()> {
         loop {
             match self.socket.receive(&mut self.buffer) {
                 Ok(messages) => {
@@ -323,9 +356,21 @@ impl Connection {
                             each(message);
                         }
                     }
+                    return Ok(());
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return result,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Receives until nothing is left, also behind an error, lest it be taken for the answer to something later.
+    fn receive(&mut self, mut each: impl FnMut(Message<'_>)) -> io::Result<()> {
+        let mut result = Ok(());
+        loop {
+            match self.receive_once(&mut each) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return result,
                 // Answers were lost for want of room.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => result = Err(error),
                 Err(error) => return Err(error),

@@ -1,6 +1,7 @@
 //! The text of the table, in nft's language: nft-rules/ftpalg.nft with the configuration's numbers in front of it and
 //! the elements of live sessions behind.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -51,6 +52,13 @@ pub struct Live<'a> {
 }
 
 impl Live<'_> {
+    /// The ports that the control connections lead to.
+    fn server_ports(&self) -> String {
+        let tuples = [self.sessions, self.shifted, self.watched].into_iter().flatten();
+        let ports: BTreeSet<u16> = tuples.map(|tuple| tuple.server.port()).collect();
+        ports.iter().map(|port| format!(", {port}")).collect()
+    }
+
     fn commands(&self) -> Result<String, MixedFamilies> {
         let mut text = String::new();
         for tuple in self.sessions {
@@ -127,6 +135,8 @@ pub fn installation(config: &Config, replace: Replace, live: Live<'_>) -> Result
     if config.when_down == WhenDown::Drop {
         text += "add rule inet ftpalg divert drop\n";
     }
+    let _ =
+        writeln!(text, "add element inet ftpalg server_ports {{ {}{} }}", ports(config), live.server_ports());
     text += &live.commands()?;
     Ok(text)
 }
@@ -144,7 +154,8 @@ pub fn hold_removal(name: &str) -> String {
 /// Lets connections pass by that are not shifted: for the time when nobody reads them.
 pub fn hold_stops_watching(name: &str) -> String {
     let hooks = ["postrouting", "input", "prerouting", "output"];
-    let chains = hooks.iter().flat_map(|hook| [format!("watch_{hook}"), format!("watch_data_{hook}")]);
+    let chains = hooks.map(|hook| format!("watch_{hook}")).into_iter();
+    let chains = chains.chain(["prerouting", "output"].map(|hook| format!("watch_data_{hook}")));
     chains.map(|chain| format!("flush chain inet {name} {chain}\n")).collect()
 }
 
@@ -158,8 +169,11 @@ pub fn held(live: Live<'_>, name: &str) -> String {
             "add element inet {name} {set}{version} {{ {here} . {port} . {there} . {other} timeout 5d }}\n"
         )
     };
-    let held = live.shifted.iter().map(|tuple| add("held", tuple));
-    held.chain(live.sessions.iter().map(|tuple| add("watched", tuple))).collect()
+    let ports = live.server_ports();
+    let ports = ports.trim_start_matches(", ");
+    let ports = (!ports.is_empty()).then(|| format!("add element inet {name} watched_ports {{ {ports} }}\n"));
+    let held = live.shifted.iter().chain(live.watched).map(|tuple| add("held", tuple));
+    ports.into_iter().chain(held).chain(live.sessions.iter().map(|tuple| add("watched", tuple))).collect()
 }
 
 /// The transaction that takes the table out. While shifted connections live, a table stays that lets none of their
@@ -174,10 +188,11 @@ pub fn removal(shifted: &[ControlTuple]) -> Result<String, MixedFamilies> {
 }
 
 fn definitions(verb: &str, config: &Config) -> String {
+    let (ports, mark) = (ports(config), config.mark);
+    format!("{verb} control_ports = {{ {ports} }}\n{verb} pinhole_mark = {mark:#010x}\n")
+}
+
+fn ports(config: &Config) -> String {
     let ports: Vec<String> = config.control_ports.iter().map(ToString::to_string).collect();
-    format!(
-        "{verb} control_ports = {{ {} }}\n{verb} pinhole_mark = {:#010x}\n",
-        ports.join(", "),
-        config.mark
-    )
+    ports.join(", ")
 }

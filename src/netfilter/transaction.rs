@@ -5,14 +5,11 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ftpalg::engine::pinhole::{Change, PinholeKey};
-use nftnl::{Batch, MsgType};
+use nftnl::Batch;
 
 use super::element::{Element, MixedFamilies, Set};
 use super::netlink::Connection;
-use super::sys::Verb;
-
-/// Room for a batch before libnftnl takes another page; a pinhole needs less than a kilobyte.
-const PAGE: u32 = 16 * 1024;
+use super::sys::{ElementBatch, Verb};
 
 /// How many changes go into one batch: what the kernel answers when every message of it fails still fits a socket's
 /// default buffer.
@@ -45,11 +42,12 @@ impl From<io::Error> for CommitError {
 }
 
 /// One step of a batch.
-type Step = (Verb, Element);
+pub type Step = (Verb, Element);
 
 /// Carries changes out over one connection.
 pub struct Committer {
     connection: Connection,
+    batch: ElementBatch,
     /// Whether the kernel knows how to delete what may not be there.
     destroys: bool,
 }
@@ -57,12 +55,22 @@ pub struct Committer {
 impl Committer {
     /// Takes the connection over.
     pub fn new(connection: Connection) -> Self {
-        Committer { connection, destroys: false }
+        Committer { connection, batch: ElementBatch::default(), destroys: false }
     }
 
     /// The connection, for requests.
     pub fn connection(&mut self) -> &mut Connection {
         &mut self.connection
+    }
+
+    /// How an element is deleted of which [`Committer::may_hold`] says that it may be there.
+    pub fn removal(&self) -> Verb {
+        if self.destroys { Verb::Destroy } else { Verb::Delete }
+    }
+
+    /// Whether another table may hold an element, so that a [`Committer::removal`] of it does not fail.
+    pub fn may_hold(&mut self, element: &Element, table: &str) -> bool {
+        self.destroys || self.connection.request(element.question_in(table), |_| {}).is_ok()
     }
 
     /// Finds out what this kernel can do. The table must be there.
@@ -77,8 +85,9 @@ impl Committer {
     }
 
     /// Carries changes out, all of them in one transaction. If the kernel refuses that, each gets its own, so that
-    /// one that can't be done does not keep the others from being done.
+    /// one that can't be done does not keep the others from being done; the first error is the result.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {
+        let mut result = Ok(());
         for changes in changes.chunks(CHANGES_A_BATCH) {
             let mut steps = Vec::with_capacity(changes.len() * 6);
             for change in changes {
@@ -90,10 +99,10 @@ impl Committer {
             for change in changes {
                 steps.clear();
                 self.plan(change, &mut steps)?;
-                self.send(&steps)?;
+                result = result.and(self.send(&steps).map_err(CommitError::from));
             }
         }
-        Ok(())
+        result
     }
 
     /// The steps of a change. They fit what the kernel holds now: a batch that fails is not only in vain, it makes
@@ -113,7 +122,9 @@ impl Committer {
             Change::Open(pinhole) => {
                 let key = &pinhole.key;
                 // The maps' elements outlive the set's: where this one is missing, no other is there.
-                if self.is_there(&Element::pinhole(Set::Dnat, key, pinhole.timeout)?) {
+                if self.destroys
+                    || self.will_be_there(&Element::pinhole(Set::Dnat, key, pinhole.timeout)?, steps)
+                {
                     for set in Set::PINHOLE {
                         self.remove(Element::pinhole(set, key, pinhole.timeout)?, steps);
                     }
@@ -143,9 +154,7 @@ impl Committer {
 
     /// Adds an element, or starts the clock of the one that is there anew (adding it again would not).
     fn add_or_restart(&mut self, element: Element, steps: &mut Vec<Step>) {
-        if self.is_there(&element) {
-            steps.push((Verb::Delete, element));
-        }
+        self.remove(element, steps);
         steps.push((Verb::AddNew, element));
     }
 
@@ -153,8 +162,16 @@ impl Committer {
     fn remove(&mut self, element: Element, steps: &mut Vec<Step>) {
         if self.destroys {
             steps.push((Verb::Destroy, element));
-        } else if self.is_there(&element) {
+        } else if self.will_be_there(&element, steps) {
             steps.push((Verb::Delete, element));
+        }
+    }
+
+    /// Whether the kernel will hold an element once these steps are carried out.
+    fn will_be_there(&mut self, element: &Element, steps: &[Step]) -> bool {
+        match steps.iter().rev().find(|(_, other)| other.is_same(element)) {
+            Some((verb, _)) => *verb == Verb::AddNew,
+            None => self.is_there(element),
         }
     }
 
@@ -168,15 +185,16 @@ impl Committer {
         if steps.is_empty() {
             return Ok(());
         }
-        let mut batch = Batch::with_page_size(PAGE);
+        self.batch.begin();
         for (position, (verb, element)) in steps.iter().enumerate() {
-            let last = position + 1 == steps.len();
-            element.with_message(*verb, last, |message| batch.add(message, MsgType::Add));
+            let is_last = position + 1 == steps.len();
+            element.with_message(*verb, is_last, |message| self.batch.add(message));
         }
-        self.send_batch(batch)
+        let (bytes, last) = self.batch.finish();
+        self.connection.transact_briefly(bytes, last)
     }
 
-    /// Sends a batch in one datagram: the kernel takes each datagram for a transaction.
+    /// Sends a batch of rules in one datagram: the kernel takes each datagram for a transaction.
     pub fn send_batch(&mut self, batch: Batch) -> io::Result<()> {
         let batch = batch.finalize();
         let mut pages = batch.iter();

@@ -1,14 +1,14 @@
 //! What libnftnl can build that the `nftnl` crate has no safe words for: set elements with data and time-outs, and the two
 //! expressions that queue.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
 use libc::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use nftnl::expr::Expression;
 use nftnl::nftnl_sys as nftnl_c;
-use nftnl::{MsgType, NlMsg, ProtoFamily, Rule};
+use nftnl::{ProtoFamily, Rule};
 
 /// What a message does to a set element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,16 +36,67 @@ pub struct ElementMessage<'a> {
     pub acknowledge: bool,
 }
 
-// SAFETY: one element with a key and data of at most 64 bytes each is far below the largest message.
-unsafe impl NlMsg for ElementMessage<'_> {
-    unsafe fn write(&self, buf: *mut c_void, seq: u32, _: MsgType) {
+/// More than any [`ElementMessage`] takes: one element with names of at most 32 bytes, a key and data of at most 64 each.
+const MESSAGE: usize = 1024;
+
+/// Messages about elements that the kernel carries out together: one transaction. The memory is used again and again.
+#[derive(Debug, Default)]
+pub struct ElementBatch {
+    bytes: Vec<u8>,
+    sequence: u32,
+}
+
+impl ElementBatch {
+    /// An empty one, in the memory of this one.
+    pub fn begin(&mut self) {
+        self.bytes.clear();
+        self.sequence = 0;
+        // SAFETY: a batch's first message is a header of 20 bytes.
+        self.push(|buffer, sequence| unsafe { nftnl_c::nftnl_batch_begin(buffer, sequence) });
+    }
+
+    /// Adds a message.
+    pub fn add(&mut self, message: &ElementMessage<'_>) {
+        // SAFETY: MESSAGE bytes are enough for it.
+        self.push(|buffer, sequence| unsafe { message.write(buffer, sequence) });
+    }
+
+    /// The bytes of the whole, and the sequence number of the last message, which asked for the acknowledgement: the
+    /// batch's own first and last message do not, for each answer is another system call.
+    pub fn finish(&mut self) -> (&[u8], u32) {
+        let last = self.sequence;
+        // SAFETY: a batch's last message is a header of 20 bytes.
+        self.push(|buffer, sequence| unsafe { nftnl_c::nftnl_batch_end(buffer, sequence) });
+        (&self.bytes, last)
+    }
+
+    /// Has a message of at most [`MESSAGE`] bytes written behind the others.
+    fn push(&mut self, write: impl FnOnce(*mut c_char, u32) -> *mut libc::nlmsghdr) {
+        self.sequence += 1;
+        self.bytes.reserve(MESSAGE);
+        let room = &mut self.bytes.spare_capacity_mut()[..MESSAGE];
+        room.fill(std::mem::MaybeUninit::zeroed());
+        let header = write(room.as_mut_ptr().cast(), self.sequence);
+        // SAFETY: the header was just written, at a multiple of 4 bytes; all of the room has been written to.
+        unsafe {
+            let length = usize::try_from((*header).nlmsg_len).unwrap_or(0).next_multiple_of(4);
+            assert!(length <= room.len(), "a message of {length} bytes");
+            self.bytes.set_len(self.bytes.len() + length);
+        }
+    }
+}
+
+impl ElementMessage<'_> {
+    /// # Safety
+    /// `buffer` must have room for [`MESSAGE`] bytes.
+    unsafe fn write(&self, buffer: *mut c_char, sequence: u32) -> *mut libc::nlmsghdr {
         let (kind, flags) = match self.verb {
             Verb::AddNew => (libc::NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL),
             Verb::Delete => (libc::NFT_MSG_DELSETELEM, 0),
             Verb::Destroy => (NFT_MSG_DESTROYSETELEM, 0),
         };
         let flags = if self.acknowledge { flags | NLM_F_ACK } else { flags };
-        // SAFETY: the caller gives a buffer for the largest message. Names are NUL-terminated, keys and data are
+        // SAFETY: the caller gives a buffer that is large enough. Names are NUL-terminated, keys and data are
         // copied with their lengths (libnftnl keeps up to 64 bytes of each). The set owns the element, and freeing
         // the set frees both. Allocation failures end the process, as Rust's own do.
         unsafe {
@@ -63,14 +114,15 @@ unsafe impl NlMsg for ElementMessage<'_> {
             }
             nftnl_c::nftnl_set_elem_add(set, element);
             let header = nftnl_c::nftnl_nlmsg_build_hdr(
-                buf.cast::<c_char>(),
+                buffer,
                 attribute(kind.unsigned_abs()),
                 ProtoFamily::Inet as u16,
                 attribute(flags.unsigned_abs()),
-                seq,
+                sequence,
             );
             nftnl_c::nftnl_set_elems_nlmsg_build_payload(header, set);
             nftnl_c::nftnl_set_free(set);
+            header
         }
     }
 }

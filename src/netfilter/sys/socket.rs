@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, c_int};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nftnl::{MsgType, ProtoFamily};
@@ -23,30 +23,33 @@ impl Owner {
         let table = nftnl::Table::new(&name, ProtoFamily::Inet);
         let mut batch = nftnl::Batch::new();
         batch.add(&table, MsgType::Del);
-        let mut buffer = vec![0_u8; 64 * 1024];
-        for page in &batch.finalize() {
-            // SAFETY: the page lives through the call.
-            let sent = unsafe { libc::send(self.0.as_raw_fd(), page.as_ptr().cast(), page.len(), 0) };
-            if sent < 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        // The kernel has answered by now, if it has something to say: what failed is told without being asked for.
-        loop {
-            let (at, flags) = (buffer.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
-            // SAFETY: the buffer lives through the call and is as long as it says.
-            let length = unsafe { libc::recv(self.0.as_raw_fd(), at, buffer.len(), flags) };
-            let Ok(length) = usize::try_from(length) else {
-                let error = io::Error::last_os_error();
-                return if error.kind() == io::ErrorKind::WouldBlock { Ok(()) } else { Err(error) };
-            };
-            for message in mnl::NlMessages::new(buffer.get(..length).unwrap_or_default()) {
-                if let Some(Err(error)) =
-                    crate::netfilter::netlink::Message::parse(message?).and_then(|m| m.error())
-                {
-                    return Err(error);
-                }
-            }
+        batch.finalize().iter().try_for_each(|page| transact(self.0.as_fd(), page))
+    }
+}
+
+/// Sends a batch over a socket that somebody else uses at other times, and takes all answers off it. The first error in
+/// them is the result; without one, no answer is needed: what failed is told without being asked for.
+pub fn transact(socket: BorrowedFd<'_>, batch: &[u8]) -> io::Result<()> {
+    // SAFETY: the batch lives through the call.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), batch.as_ptr().cast(), batch.len(), 0) };
+    if sent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let mut buffer = [0_u8; 8 * 1024];
+    let mut result = Ok(());
+    loop {
+        // SAFETY: the buffer lives through the call and is as long as it says.
+        let length = unsafe {
+            libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+        };
+        let Ok(length) = usize::try_from(length) else {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::WouldBlock { result } else { Err(error) };
+        };
+        for message in mnl::NlMessages::new(buffer.get(..length).unwrap_or_default()) {
+            let answer =
+                crate::netfilter::netlink::Message::parse(message?).and_then(|message| message.error());
+            result = result.and(answer.unwrap_or(Ok(())));
         }
     }
 }

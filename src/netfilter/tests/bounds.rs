@@ -68,38 +68,43 @@ fn a_data_connection_passes_where_no_more_can_be_remembered() {
     is_refused(&net.server, "198.51.100.1:5000");
 }
 
-/// 65,536 connections are held up already: what is translated passes, and so does what is not. Nothing is dropped that
-/// is not known to be shifted.
+/// As many connections are held up as the kernel has room for: another is not shifted, and passes as it is.
 #[test]
 fn a_connection_passes_where_no_more_can_be_held_up() {
-    let crowd: Vec<_> = crowd(65_536).collect();
-    let net = Net::with_shifted(&config(), &crowd);
+    let net = Net::with(&config());
+    let hold = |changes: &[Change]| net.firewall.lock().unwrap().commit(changes);
     assert!(
         net.firewall.lock().unwrap().translated_mark().is_some(),
         "this kernel has no tables with an owner"
     );
-    net.router.sh("nft 'flush chain inet ftpalg divert; add rule inet ftpalg divert meta mark set meta mark | 0x200000'");
     let listener = listen(&net.server, "198.51.100.9:21");
     let mut control = connects(&net.client, "198.51.100.9:21", &listener);
     control.listener.set_nonblocking(false).unwrap();
-    // With tables of this size the minute of `control_new` can be over before the test is.
     let (server, client) = (control.listener.local_addr().unwrap(), control.peer);
-    net.commit(&[Change::Track(ControlTuple { server, client })]);
-    for _ in 0..2 {
-        control.dialler.write_all(b"NOOP\r\n").unwrap();
-        let mut read = [0; 6];
-        control.listener.read_exact(&mut read).unwrap();
-        net.router.sh("nft flush chain inet ftpalg divert");
+    let known = ControlTuple { server, client };
+    // With tables of this size the minute of `control_new` can be over before the test is.
+    hold(&[Change::Track(known)]).unwrap();
+    // Two crowds one after the other: the first has ended, but nobody has taken it out.
+    let ended: Vec<_> = crowd(131_072).collect();
+    for crowd in ended.chunks(65_536) {
+        for change in [Change::Shift, Change::Forget] {
+            hold(&crowd.iter().copied().map(change).collect::<Vec<_>>()).unwrap();
+        }
     }
+    assert!(matches!(hold(&[Change::Shift(known)]), Err(CommitError::Full)));
+    let mut read = [0; 6];
+    control.dialler.write_all(b"NOOP\r\n").unwrap();
+    control.listener.read_exact(&mut read).unwrap();
     assert!(net.router.sh("nft list counter inet ftpalg_hold held_up").contains("packets 0 "));
     assert_eq!(net.leaked(), 0);
-    // Once others have ended, there is room again.
-    net.firewall.lock().unwrap().let_pass(&crowd[..10]).unwrap();
-    net.router.sh("nft 'add rule inet ftpalg divert meta mark set meta mark | 0x200000'");
+    // Once others have been taken out, there is room again.
+    net.firewall.lock().unwrap().let_pass(&ended[..10]).unwrap();
+    hold(&[Change::Shift(known)]).unwrap();
+    net.router.sh("nft 'flush chain inet ftpalg divert_shifted; add rule inet ftpalg divert_shifted meta mark set meta mark | 0x200000'");
     control.dialler.write_all(b"NOOP\r\n").unwrap();
-    control.listener.read_exact(&mut [0; 6]).unwrap();
-    net.router.sh("nft flush chain inet ftpalg divert");
+    control.listener.read_exact(&mut read).unwrap();
+    net.router.sh("nft flush chain inet ftpalg divert_shifted");
     control.dialler.write_all(b"NOOP\r\n").unwrap();
     control.listener.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    control.listener.read_exact(&mut [0; 6]).expect_err("held up");
+    control.listener.read_exact(&mut read).expect_err("held up");
 }

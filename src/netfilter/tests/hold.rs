@@ -87,7 +87,7 @@ fn a_data_connection_does_not_begin_without_its_nat() {
     assert!(comes_through("PORT\r\n", client, end, LONG));
     let active = pinhole("198.51.100.9", "192.168.1.2:4000", "192.168.1.2:4000", "198.51.100.1", 0);
     net.commit(&[Change::Open(active)]);
-    for chain in ["snat_postrouting", "seen_data_postrouting"] {
+    for chain in ["snat_postrouting", "to_server_postrouting"] {
         net.router.sh(&format!("nft flush chain inet ftpalg {chain}"));
     }
     is_dropped(&net.server, "192.168.1.2:4000");

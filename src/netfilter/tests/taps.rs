@@ -11,9 +11,12 @@ use super::*;
 impl Net {
     /// Counts instead of queueing.
     fn count_diverted(&self) {
-        for chain in ["divert", "divert_shifted"] {
-            self.router
-                .sh(&format!("nft 'flush chain inet ftpalg {chain}; add rule inet ftpalg {chain} counter'"));
+        // What the daemon does with packets of shifted connections.
+        let translated = "meta mark set meta mark | 0x00200000";
+        for (chain, rest) in [("divert", ""), ("divert_shifted", translated)] {
+            self.router.sh(&format!(
+                "nft 'flush chain inet ftpalg {chain}; add rule inet ftpalg {chain} counter {rest}'"
+            ));
         }
     }
 
@@ -113,6 +116,7 @@ fn every_packet_of_a_shifted_connection_is_diverted() {
     say(&mut control);
     assert_eq!(net.diverted(), [before[0] + 1, 2], "shifted: both");
     net.commit(&[Change::Forget(tuple)]);
+    net.firewall.lock().unwrap().let_pass(&[tuple]).unwrap();
     say(&mut control);
     assert_eq!(net.diverted(), [before[0] + 1, 2], "forgotten: neither");
 }

@@ -1,0 +1,43 @@
+//! What stands on the router.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One of those that are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Contender {
+    /// NAT and a firewall that lets every connection of the LAN's out: what is possible at all. Without PORT.
+    Bare,
+    /// The kernel's own helper, nf_conntrack_ftp and nf_nat_ftp.
+    Kernel,
+    /// A program that accepts every packet of every control connection, in a queue, and does nothing. The kernel's
+    /// helper does the work.
+    AcceptAll,
+    /// ftpalg.
+    Ftpalg,
+    /// The kernel's helper, and ftpalg for another port beside it: what its rules cost packets that are none of its own.
+    Beside,
+    /// conntrackd's helper in userspace. Only where the kernel has `nft_queue`'s family of modules.
+    Conntrackd,
+}
+
+impl Contender {
+    /// Whether a server can call a client behind NAT.
+    pub fn does_active(self) -> bool {
+        !matches!(self, Contender::Bare | Contender::Conntrackd)
+    }
+}
+
+impl fmt::Display for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Contender::Bare => "no ALG",
+            Contender::Kernel => "kernel's helper",
+            Contender::AcceptAll => "accept-all queue",
+            Contender::Ftpalg => "ftpalg",
+            Contender::Beside => "kernel's, ftpalg idle",
+            Contender::Conntrackd => "conntrackd",
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! A client behind NAT, a router and a server, with one contender on the router.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use netlab::{Host, Lab, Process};
+
+use crate::contender::Contender;
+use crate::peer::client::Mode;
+use crate::peer::client::{Outcome, Work};
+use crate::peer::{CROWD_PORT, LOAD_PORT};
+
+/// The server's addresses: idle crowds need several, for a pair of addresses has no more than 64,512 ports.
+pub const SERVERS: [&str; 4] = ["192.0.2.9", "192.0.2.10", "192.0.2.11", "192.0.2.12"];
+/// How many addresses the client has.
+const CLIENTS: u8 = 16;
+/// The queue of whoever has one.
+const QUEUE: &str = "2121";
+/// How long a program may take until it is there.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many sessions the load server serves at a time.
+const THREADS: usize = 96;
+
+/// The hosts, and what runs on them.
+pub struct Stand {
+    pub contender: Contender,
+    daemon: Option<Process>,
+    _servers: Vec<Process>,
+    client: Host,
+    router: Host,
+    server: Host,
+    /// The daemon's, in memory as on a router.
+    state: PathBuf,
+    // The last one: it removes the directory in which all of them have their files.
+    lab: Lab,
+}
+
+/// What the contender's program has used so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Time on a processor, in nanoseconds.
+    pub cpu: u64,
+    /// Packets that were queued.
+    pub packets: u64,
+}
+
+impl Stand {
+    /// Builds it; `ftpalg` is the daemon's program.
+    pub fn new(contender: Contender, ftpalg: &Path) -> Result<Stand> {
+        let lab = Lab::new()?;
+        let [client, router, server] = [lab.host("client")?, lab.host("router")?, lab.host("server")?];
+        let inside: Vec<_> = (0..CLIENTS).map(|host| format!("10.0.0.{}/24", 2 + host)).collect();
+        let inside: Vec<_> = inside.iter().map(String::as_str).collect();
+        lab.link(&client, &inside, &router, &["10.0.0.1/24"])?;
+        let beyond: Vec<_> = SERVERS.iter().map(|server| format!("{server}/32")).collect();
+        let beyond: Vec<_> =
+            ["203.0.113.1/24"].into_iter().chain(beyond.iter().map(String::as_str)).collect();
+        lab.link(&router, &["203.0.113.7/24"], &server, &beyond)?;
+        client.route("default via 10.0.0.1")?;
+        router.route("default via 203.0.113.1")?;
+        router.forwarding(true)?;
+        for end in [&client, &server] {
+            // Else the search for a free port is what is measured.
+            end.sysctl("net.ipv4.tcp_max_tw_buckets", "0")?;
+            end.sysctl("net.ipv4.ip_local_port_range", "10000 65000")?;
+            end.sysctl("net.core.somaxconn", "4096")?;
+        }
+        // Else conntrack's table fills up with what has ended.
+        router.sysctl("net.netfilter.nf_conntrack_tcp_timeout_time_wait", "1")?;
+        router.sysctl("net.netfilter.nf_conntrack_tcp_timeout_close", "1")?;
+        router.nft(&ruleset(contender))?;
+        let own = env::current_exe()?;
+        let own = own.to_str().context("the program's path is no UTF-8")?;
+        let mut servers = Vec::new();
+        for (role, port) in [("serve", LOAD_PORT), ("serve-crowd", CROWD_PORT)] {
+            let threads = THREADS.to_string();
+            let mut words = vec![role];
+            if role == "serve" {
+                words.push(&threads);
+            }
+            servers.push(server.spawn(&lab.dir().join(role), own, words)?);
+            server.wait_for_port(port, PATIENCE)?;
+        }
+        let state = Path::new("/dev/shm").join(lab.dir().file_name().unwrap_or_default());
+        let mut stand =
+            Stand { contender, daemon: None, _servers: servers, client, router, server, state, lab };
+        stand.start(ftpalg)?;
+        Ok(stand)
+    }
+
+    /// Starts the contender's program, if it has one. Returns how long it took.
+    fn start(&mut self, ftpalg: &Path) -> Result<()> {
+        let log = self.lab.dir().join("log");
+        let mut process = match self.contender {
+            Contender::Bare | Contender::Kernel => return Ok(()),
+            Contender::AcceptAll => {
+                let program = accept_all(self.lab.dir())?;
+                let process = self.router.spawn(&log, program.to_str().unwrap_or_default(), [QUEUE])?;
+                for match_ in ["--dport", "--sport"] {
+                    let rule = format!(
+                        "-t mangle -A FORWARD -p tcp -m multiport {match_}s {LOAD_PORT},{CROWD_PORT} -j NFQUEUE --queue-num {QUEUE}"
+                    );
+                    self.router.run("iptables", rule.split_whitespace())?.success()?;
+                }
+                process
+            }
+            Contender::Ftpalg | Contender::Beside => {
+                let ports = match self.contender {
+                    Contender::Beside => vec![9],
+                    _ => vec![LOAD_PORT, CROWD_PORT],
+                };
+                let config = self.lab.dir().join("ftpalg.toml");
+                let path = |name: &str| self.lab.dir().join(name);
+                fs::write(
+                    &config,
+                    format!(
+                        "control-ports = {ports:?}\naccept-in = [\"inet filter forward\"]\nqueue = {QUEUE}\nstate-dir = {:?}\ncontrol-socket = {:?}\n",
+                        self.state,
+                        path("control"),
+                    ),
+                )?;
+                let program = ftpalg.to_str().context("ftpalg's path is no UTF-8")?;
+                self.router.spawn(&log, program, ["run", "--config", config.to_str().unwrap_or_default()])?
+            }
+            Contender::Conntrackd => anyhow::bail!("not here"),
+        };
+        process.wait_for_log("ready", PATIENCE)?;
+        self.daemon = Some(process);
+        Ok(())
+    }
+
+    /// Lets a client work for a while.
+    pub fn load(
+        &self,
+        work: Work,
+        mode: Mode,
+        clients: usize,
+        time: Duration,
+        file: usize,
+    ) -> Result<Outcome> {
+        let words = [
+            "load".into(),
+            format!("--server={}:{LOAD_PORT}", SERVERS[0]),
+            format!("--clients={clients}"),
+            format!("--milliseconds={}", time.as_millis()),
+            format!("--work={work:?}").to_lowercase(),
+            format!("--mode={mode:?}").to_lowercase(),
+            format!("--file={file}"),
+        ];
+        let own = env::current_exe()?;
+        let output = self.client.run(own.to_str().unwrap_or_default(), words)?.success()?;
+        let outcome: Outcome = serde_json::from_str(&output.stdout).context("the client's report")?;
+        if let Some(failure) = &outcome.failure {
+            eprintln!(
+                "{}: {} of {} failed, the first: {failure}",
+                self.contender, outcome.failed, outcome.times
+            );
+        }
+        ensure!(
+            outcome.failed * 100 <= outcome.times,
+            "{}: more than one in a hundred failed",
+            self.contender
+        );
+        Ok(outcome)
+    }
+
+    /// What the contender has used so far; nothing, where it is no program.
+    pub fn usage(&self) -> Result<Usage> {
+        let Some(daemon) = &self.daemon else { return Ok(Usage::default()) };
+        let mut cpu = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", daemon.id()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            let spent = text.split_whitespace().next().context("an empty schedstat")?;
+            cpu += spent.parse::<u64>()?;
+        }
+        // The packets' numbers count up: column 8 (nfnetlink_queue.c, seq_show).
+        let queues = self.router.run("cat", ["/proc/net/netfilter/nfnetlink_queue"])?.success()?.stdout;
+        let numbers = queues.lines().filter_map(|queue| queue.split_whitespace().nth(7));
+        let packets = numbers.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        Ok(Usage { cpu, packets })
+    }
+
+    /// The daemon's memory, in KiB.
+    pub fn memory(&self) -> Result<u64> {
+        let daemon = self.daemon.as_ref().context("no program, no memory")?;
+        let text = fs::read_to_string(format!("/proc/{}/status", daemon.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim_end_matches("kB").trim().parse()?)
+    }
+
+    /// Logs so many sessions in, which stay until the value is dropped.
+    pub fn crowd(&self, sessions: usize) -> Result<Process> {
+        let own = env::current_exe()?;
+        let clients: Vec<_> = (0..CLIENTS).map(|host| format!("10.0.0.{}", 2 + host)).collect();
+        let words = [
+            "crowd".into(),
+            sessions.to_string(),
+            format!("--clients={}", clients.join(",")),
+            format!("--servers={}", SERVERS.join(",")),
+        ];
+        let log = self.lab.dir().join("crowd");
+        let mut crowd = self.client.spawn(&log, own.to_str().unwrap_or_default(), words)?;
+        crowd.wait_for_log("ready", PATIENCE * 10)?;
+        Ok(crowd)
+    }
+
+    /// Kills the daemon and starts it again. Returns how long it takes until it is ready.
+    pub fn restart(&mut self, ftpalg: &Path) -> Result<Duration> {
+        let mut daemon = self.daemon.take().context("no program to start again")?;
+        daemon.signal(netlab::Signal::SIGKILL)?;
+        daemon.wait(PATIENCE)?;
+        let start = std::time::Instant::now();
+        self.start(ftpalg)?;
+        Ok(start.elapsed())
+    }
+
+    /// The router.
+    pub fn router(&self) -> &Host {
+        &self.router
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Host {
+        &self.server
+    }
+
+    /// A directory for files.
+    pub fn dir(&self) -> &Path {
+        self.lab.dir()
+    }
+
+    /// The daemon's process id.
+    pub fn daemon_id(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Process::id)
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        // Of no use to anybody; and nobody is left to tell.
+        fs::remove_dir_all(&self.state).ok();
+    }
+}
+
+/// The router's firewall: closed but for control connections, so that data gets through by the contender's doing.
+fn ruleset(contender: Contender) -> String {
+    let new = match contender {
+        Contender::Bare => String::from("ip saddr 10.0.0.0/24 ct state new accept"),
+        _ => format!("tcp dport {{ {LOAD_PORT}, {CROWD_PORT} }} ct state new accept"),
+    };
+    let helper = match contender {
+        Contender::Kernel | Contender::AcceptAll | Contender::Beside => format!(
+            "table ip helper {{
+                ct helper ftp {{ type \"ftp\" protocol tcp; }}
+                chain prerouting {{
+                    type filter hook prerouting priority filter
+                    tcp dport {{ {LOAD_PORT}, {CROWD_PORT} }} ct helper set \"ftp\"
+                }}
+            }}"
+        ),
+        _ => String::new(),
+    };
+    format!(
+        "table inet filter {{
+            chain forward {{
+                type filter hook forward priority filter; policy drop
+                ct state established,related accept
+                {new}
+            }}
+            chain input {{
+                type filter hook input priority filter; policy drop
+                ct state established,related accept
+                meta l4proto {{ icmp, ipv6-icmp }} accept
+            }}
+        }}
+        table inet nat {{
+            chain postrouting {{
+                type nat hook postrouting priority srcnat
+                oifname \"server\" masquerade
+            }}
+        }}
+        {helper}\n"
+    )
+}
+
+/// Compiles the accept-all program.
+fn accept_all(dir: &Path) -> Result<PathBuf> {
+    let source = dir.join("accept-all.c");
+    fs::write(&source, include_str!("accept-all.c"))?;
+    let program = dir.join("accept-all");
+    let output = std::process::Command::new("cc")
+        .args(["-O2", "-Wall", "-Wextra", "-o"])
+        .arg(&program)
+        .arg(&source)
+        .arg("-lnetfilter_queue")
+        .output()
+        .context("cannot start cc: is a compiler installed?")?;
+    ensure!(
+        output.status.success(),
+        "the accept-all program does not compile (is libnetfilter-queue-dev installed?):\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(program)
+}
