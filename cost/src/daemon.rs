@@ -25,6 +25,7 @@ pub struct Daemon {
     pub engine: Engine,
     store: Store,
     packet: Vec<u8>,
+    saved: Vec<u8>,
     now: Duration,
     _directory: Scratch,
 }
@@ -41,7 +42,7 @@ impl Daemon {
         let directory = Scratch::new(name);
         let (store, _) = Store::open(directory.path()).map_err(|error| error.to_string())?;
         let (packet, now) = (Vec::with_capacity(2048), Duration::from_secs(1000));
-        Ok(Self { engine: Engine::new(policy, 1), store, packet, now, _directory: directory })
+        Ok(Self { engine: Engine::new(policy, 1), store, packet, saved: Vec::new(), now, _directory: directory })
     }
 
     /// One packet, a millisecond after the last. Returns whether it goes on.
@@ -65,10 +66,16 @@ impl Daemon {
         Ok(matches!(decision.verdict, Verdict::Pass | Verdict::PassEdited))
     }
 
+    /// Nothing comes for a while.
+    pub fn rest(&mut self) {
+        self.now += Duration::from_secs(10);
+        std::hint::black_box(self.engine.tick(self.now));
+    }
+
     /// Saves a session, as before each verdict.
     pub fn save(&mut self, tuple: &ControlTuple) -> Result<(), String> {
-        let saved = match self.engine.save(tuple) {
-            Some(session) => self.store.save(*tuple, &session),
+        let saved = match self.engine.save(tuple, &mut self.saved) {
+            Some(session) => self.store.save(*tuple, session),
             None => self.store.remove(tuple),
         };
         saved.map_err(|error| error.to_string())

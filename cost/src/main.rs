@@ -10,6 +10,8 @@ mod conversation;
 mod daemon;
 mod measured;
 mod paths;
+#[path = "../../src/daemon/places.rs"]
+mod places;
 mod scratch;
 mod sessions;
 #[path = "../../src/daemon/slots.rs"]

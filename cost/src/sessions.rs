@@ -19,7 +19,10 @@ pub fn run(number: u32) -> Result<(), String> {
     let packets = conversation.packets();
     let mut daemon = Daemon::new("sessions")?;
     let mut done = Ok(());
-    let taken = measure(|| done = (0..number).try_for_each(|index| log_in(&mut daemon, &packets, index)));
+    let taken = measure(|| {
+        done = (0..number).try_for_each(|index| log_in(&mut daemon, &packets, index));
+        daemon.rest();
+    });
     done?;
     let found = daemon.engine.sessions().filter(|session| session.dialogue.is_logged_in()).count();
     if u32::try_from(found) != Ok(number) {

@@ -140,10 +140,11 @@ impl Shared {
         let engines: Vec<_> = self.all_engines().map(|engine| lock(engine)).collect();
         let mut store = lock(&self.store);
         store.reopen()?;
+        let mut buffer = Vec::new();
         for engine in &engines {
             for tuple in engine.sessions().map(|session| session.tuple) {
-                if let Some(session) = engine.save(&tuple) {
-                    store.save(tuple, &session)?;
+                if let Some(session) = engine.save(&tuple, &mut buffer) {
+                    store.save(tuple, session)?;
                 }
             }
         }
@@ -161,10 +162,11 @@ impl Shared {
         };
         let theirs: Vec<_> =
             parking.sessions().map(|session| session.tuple).filter(|tuple| is_between(tuple)).collect();
+        let mut buffer = Vec::new();
         for tuple in theirs {
-            if let Some(session) = parking.save(&tuple) {
+            if let Some(session) = parking.save(&tuple, &mut buffer) {
                 parking.forget(&tuple);
-                if let Err(error) = engine.restore(&session, |_| true) {
+                if let Err(error) = engine.restore(session, |_| true) {
                     About::connection(&tuple).line(
                         Level::WARN,
                         Some("state-lost"),

@@ -56,9 +56,10 @@ pub struct Dialogue {
     logged_in: bool,
     /// Replies can no longer be told apart: nothing opens any more.
     lost_count: bool,
-    open: Option<Open>,
+    /// Seldom, and large.
+    open: Option<Box<Open>>,
     /// The address in the first line of a multi-line 227 or 229, which opens with the last.
-    offered: Option<Pinhole>,
+    offered: Option<Box<Pinhole>>,
     profile: Profile,
 }
 
@@ -201,13 +202,13 @@ impl Dialogue {
                     return None;
                 }
                 let (pinhole, edit) = self.offer(code, line, promise, planner, outcome)?;
-                self.offered = Some(pinhole);
+                self.offered = Some(Box::new(pinhole));
                 return edit;
             }
             Part::Last(code) if code >= 200 => code,
             Part::Last(_) | Part::Middle | Part::Stray => return None,
         };
-        let offered = self.offered.take();
+        let offered = self.offered.take().map(|pinhole| *pinhole);
         let answered = self.waiting.answered(code)?;
         if let Some(pinhole) = offered.filter(|_| !matches!(code, 227 | 229)) {
             self.withdraw(&pinhole, planner.ports, outcome);
@@ -343,11 +344,11 @@ impl Dialogue {
 
     /// Whether the server's SYN has opened this pinhole before its reply.
     fn has_consented(&self, pinhole: &Pinhole) -> bool {
-        self.open.is_some_and(|open| open.is_reply_due && open.pinhole.key == pinhole.key)
+        self.open.as_ref().is_some_and(|open| open.is_reply_due && open.pinhole.key == pinhole.key)
     }
 
     fn has_open(&self, pinhole: &Pinhole) -> bool {
-        self.open.is_some_and(|open| open.pinhole.key == pinhole.key)
+        self.open.as_ref().is_some_and(|open| open.pinhole.key == pinhole.key)
     }
 
     /// Opens a pinhole. RFC 959, section 3.2: a session has one data port at a time, so an older one gives way.
@@ -366,7 +367,7 @@ impl Dialogue {
             return; // another session of the same client has named it since
         }
         ports.open(pinhole.key);
-        self.open = Some(Open { pinhole, since: now, is_reply_due: false, is_used: false });
+        self.open = Some(Box::new(Open { pinhole, since: now, is_reply_due: false, is_used: false }));
         outcome.changes.push(Change::Open(pinhole));
         outcome.events.push(Event::Opened(mode, pinhole));
     }
@@ -374,7 +375,7 @@ impl Dialogue {
     /// The transfer is over, so a connection has come through what is open, and used it up: what is left of it can go at
     /// any time.
     fn clear_away(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
-        if let Some(Open { pinhole, .. }) = self.open.take() {
+        if let Some(Open { pinhole, .. }) = self.open.take().map(|open| *open) {
             if ports.release(pinhole.key) {
                 outcome.later.push(Change::Close(pinhole.key));
             }
@@ -383,7 +384,7 @@ impl Dialogue {
 
     /// Closes what is open, which is wanted no more.
     fn close(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
-        if let Some(Open { pinhole, .. }) = self.open.take() {
+        if let Some(Open { pinhole, .. }) = self.open.take().map(|open| *open) {
             if ports.release(pinhole.key) {
                 outcome.changes.push(Change::Close(pinhole.key));
             }
@@ -402,7 +403,8 @@ impl Dialogue {
 
     /// The commands that wait for their 200 go out unedited: nothing opens with it. Returns what would have.
     pub fn withdraw_asked(&mut self) -> Vec<Pinhole> {
-        self.waiting.withdraw_asked().into_iter().chain(self.offered.take()).collect()
+        let offered = self.offered.take().map(|pinhole| *pinhole);
+        self.waiting.withdraw_asked().into_iter().chain(offered).collect()
     }
 
     /// A transfer begins: the open pinhole's clock starts anew, if a good part of it has run down.
@@ -426,13 +428,13 @@ impl Dialogue {
 
     /// The pinhole that is open and was not used, as far as is known, and until when (time since boot).
     pub fn unused(&self) -> Option<(Pinhole, Duration)> {
-        let open = self.open.filter(|open| !open.is_used)?;
+        let open = self.open.as_ref().filter(|open| !open.is_used)?;
         Some((open.pinhole, open.until()))
     }
 
     /// The key of the pinhole that is open and was used, as far as is known.
     pub fn spent(&self) -> Option<PinholeKey> {
-        self.open.filter(|open| open.is_used).map(|open| open.pinhole.key)
+        self.open.as_ref().filter(|open| open.is_used).map(|open| open.pinhole.key)
     }
 
     /// Whether the server has greeted with 220.
@@ -459,8 +461,14 @@ impl Dialogue {
     /// boot; of one that is not open yet, nothing is running).
     pub fn pinholes(&self) -> impl Iterator<Item = (Pinhole, bool, Duration)> {
         let not_open =
-            self.waiting.asked().chain(self.offered).map(|pinhole| (pinhole, false, Duration::ZERO));
-        not_open.chain(self.open.map(|open| (open.pinhole, true, open.until())))
+            self.waiting.asked().chain(self.offered.as_deref().copied()).map(|pinhole| (pinhole, false, Duration::ZERO));
+        not_open.chain(self.open.as_ref().map(|open| (open.pinhole, true, open.until())))
+    }
+
+    /// Gives memory back that it does not need now.
+    pub fn rest(&mut self) {
+        self.waiting.rest();
+        self.profile.rest();
     }
 
     /// The session ends or leaves inspection: nothing of it stays open.

@@ -146,6 +146,11 @@ impl Waiting {
         asked.collect()
     }
 
+    /// Gives memory back that they do not need now.
+    pub fn rest(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     /// None waits any more.
     pub fn clear(&mut self) {
         self.0.clear();
