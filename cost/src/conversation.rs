@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use etherparse::{PacketBuilder, TcpOptionElement};
 use ftpalg_engine::engine::control::ControlTuple;
-use ftpalg_engine::engine::session::Tap;
+use ftpalg_engine::engine::session::{Session, Tap};
 
 use crate::daemon::{Daemon, PUBLIC, SERVER};
 
@@ -133,10 +133,10 @@ impl Conversation {
     }
 
     fn segment(&mut self, tap: Tap, flags: Bare, data: &[u8]) -> Result<(), String> {
-        let (to_server, to_client) =
-            self.daemon.engine.session(&self.tuple).map_or((0, 0), |session| session.shifts());
+        let (to_server, to_client) = self.daemon.engine.session(&self.tuple).map_or((0, 0), Session::shifts);
         let [client, server] = self.next;
-        let shifted = |number: u32, shift: i64| i32::try_from(shift).map(|shift| number.wrapping_add_signed(shift));
+        let shifted =
+            |number: u32, shift: i64| i32::try_from(shift).map(|shift| number.wrapping_add_signed(shift));
         let (sequence, acknowledgment, sender) = match tap {
             Tap::ToServer => (client, shifted(server, to_client), self.next.first_mut()),
             Tap::ToClient => (server, shifted(client, to_server), self.next.last_mut()),

@@ -42,7 +42,14 @@ impl Daemon {
         let directory = Scratch::new(name);
         let (store, _) = Store::open(directory.path()).map_err(|error| error.to_string())?;
         let (packet, now) = (Vec::with_capacity(2048), Duration::from_secs(1000));
-        Ok(Self { engine: Engine::new(policy, 1), store, packet, saved: Vec::new(), now, _directory: directory })
+        Ok(Self {
+            engine: Engine::new(policy, 1),
+            store,
+            packet,
+            saved: Vec::new(),
+            now,
+            _directory: directory,
+        })
     }
 
     /// One packet, a millisecond after the last. Returns whether it goes on.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::PinholeKey;
 use ftpalg::engine::session::Session;
-use ftpalg::engine::{Engine, MAX_SESSIONS};
+use ftpalg::engine::{Engine, MAX_PINHOLES, MAX_SESSIONS};
 use tracing::{Level, info, warn};
 
 use super::about::About;
@@ -222,9 +222,9 @@ impl Shared {
         shifted.truncate(MAX_SESSIONS);
         unfinished.truncate(MAX_SESSIONS);
         watched.truncate(MAX_SESSIONS - shifted.len());
-        pinholes.truncate(MAX_SESSIONS);
-        expected.truncate(MAX_SESSIONS);
-        spent.truncate(MAX_SESSIONS);
+        pinholes.truncate(MAX_PINHOLES);
+        expected.truncate(MAX_PINHOLES);
+        spent.truncate(MAX_PINHOLES);
         let live = Live {
             sessions: &sessions,
             shifted: &shifted,

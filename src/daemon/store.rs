@@ -119,7 +119,8 @@ impl Store {
 
     /// Clears a place.
     pub fn discard(&mut self, place: Place) -> Result<(), StoreError> {
-        let cleared = self.classes.get_mut(usize::from(place.class)).map_or(Ok(()), |slots| slots.clear(place.slot));
+        let cleared =
+            self.classes.get_mut(usize::from(place.class)).map_or(Ok(()), |slots| slots.clear(place.slot));
         cleared.map_err(|source| self.fault(source))
     }
 

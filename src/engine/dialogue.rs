@@ -460,8 +460,11 @@ impl Dialogue {
     /// The pinholes that the session holds or has asked for, whether each is open, and until when (time since
     /// boot; of one that is not open yet, nothing is running).
     pub fn pinholes(&self) -> impl Iterator<Item = (Pinhole, bool, Duration)> {
-        let not_open =
-            self.waiting.asked().chain(self.offered.as_deref().copied()).map(|pinhole| (pinhole, false, Duration::ZERO));
+        let not_open = self
+            .waiting
+            .asked()
+            .chain(self.offered.as_deref().copied())
+            .map(|pinhole| (pinhole, false, Duration::ZERO));
         not_open.chain(self.open.as_ref().map(|open| (open.pinhole, true, open.until())))
     }
 

@@ -59,7 +59,10 @@ use sessions::Sessions;
 /// without being inspected.
 pub const MAX_SESSIONS: usize = 131_072;
 
-/// How many of them one client address may have: a quarter, so that one host cannot lock all others out. An office
+/// How many pinholes the sets in nftables take, open or asked for. Those beyond are refused.
+pub const MAX_PINHOLES: usize = 65_536;
+
+/// How many control connections one client address may have: a quarter, so that one host cannot lock all others out. An office
 /// behind one address, or a proxy, stays far below.
 pub const MAX_SESSIONS_PER_CLIENT: u32 = 32_768;
 

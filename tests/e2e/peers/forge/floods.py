@@ -85,7 +85,7 @@ def syns():
     nowhere = address("server").rsplit(".", 1)[0]
     # So many SYNs in ten seconds are more than a script sends on a busy machine: most of them are put in as the rule would
     # have put them in.
-    filled = [f"{nowhere}.{240 + n // 60_000} . 21 . {LAB['seen']} . {1024 + n % 60_000} timeout 30s" for n in range(65_536)]
+    filled = [f"{nowhere}.{240 + n // 60_000} . 21 . {LAB['seen']} . {1024 + n % 60_000} timeout 30s" for n in range(131_072)]
     with open(os.path.join(LAB["dir"], "filled.nft"), "w") as file:
         file.write("add element inet ftpalg control_new4 { " + ", ".join(filled) + " }\n")
     nft("router", "-f", file.name)
