@@ -18,15 +18,6 @@ pub enum Contender {
     Ftpalg,
     /// The kernel's helper, and ftpalg for another port beside it: what its rules cost packets that are none of its own.
     Beside,
-    /// conntrackd's helper in userspace. Only where the kernel has `nft_queue`'s family of modules.
-    Conntrackd,
-}
-
-impl Contender {
-    /// Whether a server can call a client behind NAT.
-    pub fn does_active(self) -> bool {
-        !matches!(self, Contender::Bare | Contender::Conntrackd)
-    }
 }
 
 impl fmt::Display for Contender {
@@ -36,8 +27,7 @@ impl fmt::Display for Contender {
             Contender::Kernel => "kernel's helper",
             Contender::AcceptAll => "accept-all queue",
             Contender::Ftpalg => "ftpalg",
-            Contender::Beside => "kernel's, ftpalg idle",
-            Contender::Conntrackd => "conntrackd",
+            Contender::Beside => "kernel's helper, ftpalg beside it",
         })
     }
 }

@@ -1,18 +1,22 @@
 //! Measures ftpalg beside the kernel's FTP helper and a bare queue, in network namespaces, alternating in one run.
 
 mod contender;
+mod figure;
 mod peer;
+mod plot;
+mod report;
 mod stand;
+mod suite;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use contender::Contender;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use peer::client::{Mode, Work};
-use stand::Stand;
 
 #[derive(Parser)]
 #[command(about)]
@@ -23,8 +27,26 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// One figure of some contenders, in rounds.
-    Quick {
+    /// All figures, written to the page.
+    All {
+        /// ftpalg's program.
+        #[arg(long)]
+        ftpalg: PathBuf,
+        /// The page with the marks between which the figures stand.
+        #[arg(long, default_value_os_t = suite::default_page())]
+        page: PathBuf,
+        /// Rounds of each figure.
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// How long a round is.
+        #[arg(long, default_value_t = 800)]
+        milliseconds: u64,
+        /// The largest crowd of idle sessions.
+        #[arg(long, default_value_t = 60_000)]
+        crowd: usize,
+    },
+    /// One figure of some contenders, to the terminal.
+    One {
         #[arg(long)]
         ftpalg: PathBuf,
         #[arg(long, value_delimiter = ',')]
@@ -73,49 +95,42 @@ fn main() -> Result<()> {
             Ok(())
         }
         Command::Crowd { sessions, clients, servers } => peer::crowd::hold(sessions, &clients, &servers),
-        Command::Quick { ftpalg, contenders, work, mode, clients, rounds, milliseconds, file, idle } => {
-            let mut stands = Vec::new();
-            for contender in contenders {
-                stands.push(Stand::new(contender, &ftpalg)?);
-            }
-            let mut crowds = Vec::new();
-            if idle > 0 {
-                for stand in &stands {
-                    crowds.push(stand.crowd(idle)?);
-                }
-            }
-            let mut results = vec![Vec::new(); stands.len()];
-            for _ in 0..rounds {
-                for (stand, results) in stands.iter().zip(&mut results) {
-                    let before = stand.usage()?;
-                    let outcome =
-                        stand.load(work, mode, clients, Duration::from_millis(milliseconds), file)?;
-                    let after = stand.usage()?;
-                    results.push((
-                        outcome,
-                        (after.cpu - before.cpu) as f64,
-                        (after.packets - before.packets) as f64,
-                    ));
-                }
-            }
-            let mut base = None;
-            for (stand, results) in stands.iter().zip(&mut results) {
-                results.sort_by(|a, b| a.0.rate().total_cmp(&b.0.rate()));
-                let (outcome, cpu, packets) = &results[results.len() / 2];
-                let base = *base.get_or_insert(outcome.rate());
+        Command::All { ftpalg, page, rounds, milliseconds, crowd } => {
+            open_files()?;
+            let time = Duration::from_millis(milliseconds);
+            suite::Suite { ftpalg, page, rounds, time, crowd }.run()
+        }
+        Command::One { ftpalg, contenders, work, mode, clients, rounds, milliseconds, file, idle } => {
+            open_files()?;
+            let stands = figure::stands(&contenders, stand::Server::Own, &ftpalg)?;
+            let crowds = stands.iter().filter(|_| idle > 0).map(|stand| stand.crowd(idle));
+            let _crowds = crowds.collect::<Result<Vec<_>>>()?;
+            let time = Duration::from_millis(milliseconds);
+            let task = figure::Task { work, mode, clients, file, time, rounds };
+            for row in figure::measure(&stands, task)? {
                 println!(
-                    "{:18} {:9.0}/s  x{:.3}  p50 {:7.1} p99 {:7.1}  {:.2} us/packet {:.1} packets each {:.1} us each",
-                    stand.contender.to_string(),
-                    outcome.rate(),
-                    outcome.rate() / base,
-                    outcome.p50,
-                    outcome.p99,
-                    cpu / packets / 1e3,
-                    packets / outcome.times as f64,
-                    cpu / 1e3 / outcome.times as f64
+                    "{:32} {:>8}/s  x{:.3}  p50 {:>6} µs  p99 {:>6} µs  {:.1} packets, {:.2} µs each",
+                    row.contender.to_string(),
+                    report::whole(row.rate),
+                    row.ratio,
+                    report::whole(row.p50),
+                    report::whole(row.p99),
+                    row.packets,
+                    row.cpu
                 );
             }
             Ok(())
         }
     }
+}
+
+/// Lets the programs that are started hold a crowd's connections.
+fn open_files() -> Result<()> {
+    const NEEDED: u64 = 250_000;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < NEEDED {
+        setrlimit(Resource::RLIMIT_NOFILE, NEEDED, hard.max(NEEDED))
+            .context("a crowd needs more open files than the limit allows (ulimit -n)")?;
+    }
+    Ok(())
 }

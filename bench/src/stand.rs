@@ -31,7 +31,7 @@ pub struct Stand {
     _servers: Vec<Process>,
     client: Host,
     router: Host,
-    server: Host,
+    _server: Host,
     /// The daemon's, in memory as on a router.
     state: PathBuf,
     // The last one: it removes the directory in which all of them have their files.
@@ -49,7 +49,7 @@ pub struct Usage {
 
 impl Stand {
     /// Builds it; `ftpalg` is the daemon's program.
-    pub fn new(contender: Contender, ftpalg: &Path) -> Result<Stand> {
+    pub fn new(contender: Contender, server_kind: Server, ftpalg: &Path) -> Result<Stand> {
         let lab = Lab::new()?;
         let [client, router, server] = [lab.host("client")?, lab.host("router")?, lab.host("server")?];
         let inside: Vec<_> = (0..CLIENTS).map(|host| format!("10.0.0.{}/24", 2 + host)).collect();
@@ -72,26 +72,15 @@ impl Stand {
         router.sysctl("net.netfilter.nf_conntrack_tcp_timeout_time_wait", "1")?;
         router.sysctl("net.netfilter.nf_conntrack_tcp_timeout_close", "1")?;
         router.nft(&ruleset(contender))?;
-        let own = env::current_exe()?;
-        let own = own.to_str().context("the program's path is no UTF-8")?;
-        let mut servers = Vec::new();
-        for (role, port) in [("serve", LOAD_PORT), ("serve-crowd", CROWD_PORT)] {
-            let threads = THREADS.to_string();
-            let mut words = vec![role];
-            if role == "serve" {
-                words.push(&threads);
-            }
-            servers.push(server.spawn(&lab.dir().join(role), own, words)?);
-            server.wait_for_port(port, PATIENCE)?;
-        }
+        let servers = start_servers(&server, server_kind, lab.dir())?;
         let state = Path::new("/dev/shm").join(lab.dir().file_name().unwrap_or_default());
         let mut stand =
-            Stand { contender, daemon: None, _servers: servers, client, router, server, state, lab };
+            Stand { contender, daemon: None, _servers: servers, client, router, _server: server, state, lab };
         stand.start(ftpalg)?;
         Ok(stand)
     }
 
-    /// Starts the contender's program, if it has one. Returns how long it took.
+    /// Starts the contender's program, if it has one.
     fn start(&mut self, ftpalg: &Path) -> Result<()> {
         let log = self.lab.dir().join("log");
         let mut process = match self.contender {
@@ -125,7 +114,6 @@ impl Stand {
                 let program = ftpalg.to_str().context("ftpalg's path is no UTF-8")?;
                 self.router.spawn(&log, program, ["run", "--config", config.to_str().unwrap_or_default()])?
             }
-            Contender::Conntrackd => anyhow::bail!("not here"),
         };
         process.wait_for_log("ready", PATIENCE)?;
         self.daemon = Some(process);
@@ -216,26 +204,6 @@ impl Stand {
         self.start(ftpalg)?;
         Ok(start.elapsed())
     }
-
-    /// The router.
-    pub fn router(&self) -> &Host {
-        &self.router
-    }
-
-    /// The server.
-    pub fn server(&self) -> &Host {
-        &self.server
-    }
-
-    /// A directory for files.
-    pub fn dir(&self) -> &Path {
-        self.lab.dir()
-    }
-
-    /// The daemon's process id.
-    pub fn daemon_id(&self) -> Option<u32> {
-        self.daemon.as_ref().map(Process::id)
-    }
 }
 
 impl Drop for Stand {
@@ -284,6 +252,47 @@ fn ruleset(contender: Contender) -> String {
         }}
         {helper}\n"
     )
+}
+
+/// What serves files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// This program, which costs little, so that what stands between shows.
+    Own,
+    /// vsftpd, a process a session, as in the world.
+    Vsftpd,
+}
+
+/// Starts the servers of one session after the other, and of the idle crowd.
+fn start_servers(host: &Host, kind: Server, dir: &Path) -> Result<Vec<Process>> {
+    let own = env::current_exe()?;
+    let own = own.to_str().context("the program's path is no UTF-8")?;
+    let log = |name: &str| dir.join(name).with_extension("log");
+    let files = match kind {
+        Server::Own => host.spawn(&log("serve"), own, ["serve", &THREADS.to_string()])?,
+        Server::Vsftpd => {
+            let root = dir.join("files");
+            fs::create_dir(&root)?;
+            fs::write(root.join("1024"), [0; 1024])?;
+            let config = dir.join("vsftpd.conf");
+            fs::write(
+                &config,
+                format!(
+                    "listen=YES\nlisten_port={LOAD_PORT}\nbackground=NO\nanonymous_enable=YES\nlocal_enable=NO\n\
+                     anon_root={}\nsecure_chroot_dir={}\nxferlog_enable=NO\nno_anon_password=YES\nsyslog_enable=NO\n\
+                     seccomp_sandbox=NO\nmax_per_ip=0\nmax_clients=0\n",
+                    root.display(),
+                    root.display()
+                ),
+            )?;
+            host.spawn(&log("vsftpd"), "vsftpd", [config])?
+        }
+    };
+    let crowd = host.spawn(&log("serve-crowd"), own, ["serve-crowd"])?;
+    for port in [LOAD_PORT, CROWD_PORT] {
+        host.wait_for_port(port, PATIENCE)?;
+    }
+    Ok(vec![files, crowd])
 }
 
 /// Compiles the accept-all program.

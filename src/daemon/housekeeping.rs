@@ -5,14 +5,14 @@ use std::thread;
 use std::time::Duration;
 
 use ftpalg::engine::pinhole::Change;
-use tracing::{Level, debug, error};
+use tracing::{Level, debug, error, warn};
 
 use super::about::About;
 use super::alarms::Alarms;
 use super::clock;
 use super::liveness::Liveness;
 use super::shared::{Shared, SharedEngine, lock, take_note_of_used};
-use crate::netfilter::{ConnTrack, Fate, give_memory_back};
+use crate::netfilter::{CommitError, ConnTrack, Fate, give_memory_back};
 
 /// How often. Much less than any time-out of the engine's.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -66,7 +66,14 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
     shared.vitals.transactions.add();
     if let Err(error) = lock(&shared.firewall).commit(&changes) {
         shared.vitals.transactions_failed.add();
-        debug!("expired elements stay in nftables until their time-out, live ones are not set anew: {error}");
+        match error {
+            CommitError::Full => {
+                warn!("sessions are out of sight once their client is silent for a minute: {error}");
+            }
+            _ => debug!(
+                "expired elements stay in nftables until their time-out, live ones are not set anew: {error}"
+            ),
+        }
     }
     let ended = changes.iter().filter_map(|change| match change {
         Change::Forget(tuple) => Some(*tuple),

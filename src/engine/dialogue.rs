@@ -259,7 +259,7 @@ impl Dialogue {
             }
             (Outstanding::Transfer, 226 | 250) => {
                 self.profile.transferred();
-                self.clear_away(planner.ports, outcome);
+                self.close(planner.ports, outcome);
             }
             _ => {}
         }
@@ -372,17 +372,7 @@ impl Dialogue {
         outcome.events.push(Event::Opened(mode, pinhole));
     }
 
-    /// The transfer is over, so a connection has come through what is open, and used it up: what is left of it can go at
-    /// any time.
-    fn clear_away(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
-        if let Some(Open { pinhole, .. }) = self.open.take().map(|open| *open) {
-            if ports.release(pinhole.key) {
-                outcome.later.push(Change::Close(pinhole.key));
-            }
-        }
-    }
-
-    /// Closes what is open, which is wanted no more.
+    /// Closes what is open: it was used, or is wanted no more.
     fn close(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
         if let Some(Open { pinhole, .. }) = self.open.take().map(|open| *open) {
             if ports.release(pinhole.key) {

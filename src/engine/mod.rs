@@ -227,7 +227,6 @@ impl Engine {
         };
         move_behind(&mut session.owed, &mut outcome.changes);
         move_behind(&mut session.unreported, &mut outcome.events);
-        self.postponed.append(&mut outcome.later);
         // A server that greets late must not wait for the next tick.
         if !session.is_held() {
             let due = session.hold_on(now);

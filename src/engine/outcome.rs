@@ -10,8 +10,6 @@ use super::policy::Refusal;
 pub struct Outcome {
     /// For the firewall, in order.
     pub changes: Vec<Change>,
-    /// For the firewall, but at any time: what has served its purpose.
-    pub later: Vec<Change>,
     /// For the log, in order.
     pub events: Vec<Event>,
     /// The connection leaves inspection.

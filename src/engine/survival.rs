@@ -91,7 +91,10 @@ impl Engine {
     /// The keys of pinholes that may open at any moment, with what is left of their time: for the same.
     pub fn expected_pinholes(&self, now: Duration) -> Vec<(PinholeKey, Duration)> {
         let asked = |session: &Session| {
-            let asked = session.dialogue.pinholes().filter(|(_, is_open, _)| !is_open);
+            // A server may have opened one with its SYN, and answer the command later.
+            let is_open =
+                |key| session.dialogue.pinholes().any(|(other, is_open, _)| is_open && other.key == key);
+            let asked = session.dialogue.pinholes().filter(|(pinhole, ..)| !is_open(pinhole.key));
             let expected = asked.filter_map(|(pinhole, ..)| {
                 Some((pinhole.key, self.ports.remaining(pinhole.key, &session.tuple, now)?))
             });

@@ -19,7 +19,7 @@ use super::error::{FirewallError, reading};
 use super::hold::Hold;
 use super::probe::{Counter, Fingerprint, connect, counters, fingerprint, generation};
 use super::ruleset::{self, Live, Replace};
-use super::sys::{NativeQueue, Nft, Queues, XtQueue};
+use super::sys::{NativeQueue, Nft, Queues, XtQueue, port_id};
 use super::transaction::{CommitError, Committer};
 use crate::config::{Config, WhenDown};
 
@@ -196,7 +196,11 @@ impl Firewall {
         let result = self.committer.commit(changes);
         let mut free = tuples(changes, |change| matches!(change, Change::Unshift(_)));
         if result.is_err() {
-            free.extend(shifted);
+            // Of what was given, some may have been carried out.
+            free.extend(shifted.into_iter().filter(|tuple| {
+                let element = Element::control(Set::Shifted, tuple);
+                !element.is_ok_and(|element| self.committer.is_there(&element))
+            }));
         }
         if !free.is_empty() {
             if let Err(error) = self.hold.let_pass(&self.nft, &mut self.committer, &free, &[Set::Held]) {
@@ -305,8 +309,10 @@ impl Firewall {
     }
 
     /// For [`super::watch::Watch`]: whose changes are this one's own, and which are known to have done no harm.
-    pub(super) fn own_changes(&mut self) -> (u32, Arc<AtomicU32>) {
-        (self.committer.connection().port_id(), Arc::clone(&self.verified))
+    pub(super) fn own_changes(&mut self) -> ([u32; 2], Arc<AtomicU32>) {
+        let own = self.committer.connection().port_id();
+        let libnftables = self.nft.socket().and_then(port_id);
+        ([own, libnftables.unwrap_or(own)], Arc::clone(&self.verified))
     }
 
     /// Remembers what is there now as what is to stay.

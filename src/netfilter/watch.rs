@@ -29,8 +29,8 @@ pub enum Foreign {
     Many,
 }
 
-/// A socket on which the kernel tells of every new generation of the ruleset, except those that the fast path of
-/// [`Firewall::commit`] makes: the kernel's own filter keeps these from waking anybody.
+/// A socket on which the kernel tells of every new generation of the ruleset, except those that the
+/// [`Firewall`] itself makes: the kernel's own filter keeps these from waking anybody.
 pub struct Watch {
     socket: Socket,
     buffer: Buffer,
@@ -40,9 +40,9 @@ pub struct Watch {
 impl Watch {
     /// Starts to listen.
     pub fn open(firewall: &mut Firewall) -> io::Result<Self> {
-        let (own_port_id, verified) = firewall.own_changes();
+        let (own_port_ids, verified) = firewall.own_changes();
         let socket = Socket::open(GROUP_NFTABLES)?;
-        socket.attach_filter(&mut generations_of_others(own_port_id))?;
+        socket.attach_filter(&mut generations_of_others(own_port_ids))?;
         Ok(Watch { socket, buffer: Buffer::new(), verified })
     }
 
@@ -75,8 +75,7 @@ impl Watch {
     }
 }
 
-/// Who made this generation, unless it is known to be harmless: the transactions of libnftables, which has a socket
-/// of its own, and whatever came before the last look at the table.
+/// Who made this generation, unless it is known to be harmless: whatever came before the last look at the table.
 fn newer(message: &Message<'_>, verified: u32) -> Option<Foreign> {
     let attributes = message.attributes();
     let id = message.is(subsystem::NFTABLES, nft::NEWGEN).then(|| attributes.be32(GEN_ID))??;
@@ -86,18 +85,19 @@ fn newer(message: &Message<'_>, verified: u32) -> Option<Foreign> {
     is_newer.then(|| Foreign::By(name, attributes.be32(GEN_PROC_PID).unwrap_or_default()))
 }
 
-/// A program that lets through messages of type NEWGEN that another port id than this one caused. BPF loads in
+/// A program that lets through messages of type NEWGEN that another port id than these caused. BPF loads in
 /// network byte order what netlink writes in the host's.
-fn generations_of_others(own_port_id: u32) -> [libc::sock_filter; 6] {
+fn generations_of_others([first, second]: [u32; 2]) -> [libc::sock_filter; 7] {
     let load = |size, offset| instruction(libc::BPF_LD | size | libc::BPF_ABS, 0, 0, offset);
     let equal = |value, yes, no| instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value);
     let give = |length| instruction(libc::BPF_RET | libc::BPF_K, 0, 0, length);
     let kind = u16::from_be_bytes([subsystem::NFTABLES, nft::NEWGEN]);
     [
         load(libc::BPF_H, TYPE_OFFSET),
-        equal(u32::from(kind.to_be()), 0, 2),
+        equal(u32::from(kind.to_be()), 0, 3),
         load(libc::BPF_W, PORT_ID_OFFSET),
-        equal(own_port_id.to_be(), 0, 1),
+        equal(first.to_be(), 1, 0),
+        equal(second.to_be(), 0, 1),
         give(0),
         give(u32::MAX),
     ]

@@ -185,7 +185,7 @@ impl Client {
         stream.set_read_timeout(Some(LIMIT))?;
         let mut control = Control::new(stream)?;
         control.expect(b"220")?;
-        say(&mut control, b"USER bench\r\n", b"331")?;
+        say(&mut control, b"USER anonymous\r\n", b"331")?;
         say(&mut control, b"PASS bench\r\n", b"230")?;
         Ok(control)
     }

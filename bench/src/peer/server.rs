@@ -1,7 +1,7 @@
 //! The load server: a thread for each session that it can serve at a time, each with a port for data of its own.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
@@ -107,9 +107,4 @@ fn call(own: SocketAddr, client: SocketAddr) -> Result<TcpStream> {
     socket.bind(&own.into())?;
     socket.connect(&client.into())?;
     Ok(socket.into())
-}
-
-/// Where the load server listens, at an address.
-pub fn address(address: Ipv4Addr) -> SocketAddrV4 {
-    SocketAddrV4::new(address, LOAD_PORT)
 }

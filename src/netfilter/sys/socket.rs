@@ -27,6 +27,16 @@ impl Owner {
     }
 }
 
+/// The port id of a netlink socket.
+pub fn port_id(socket: BorrowedFd<'_>) -> Option<u32> {
+    // SAFETY: all zeros is an address of no family.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of_val(&address)).ok()?;
+    // SAFETY: address and length live through the call, and the length is the address's.
+    let got = unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
+    (got == 0).then_some(address.nl_pid)
+}
+
 /// Sends a batch over a socket that somebody else uses at other times, and takes all answers off it. The first error in
 /// them is the result; without one, no answer is needed: what failed is told without being asked for.
 pub fn transact(socket: BorrowedFd<'_>, batch: &[u8]) -> io::Result<()> {

@@ -155,7 +155,8 @@ fn a_full_set_of_sessions_leaves_those_that_live() -> Result<()> {
     let mut late = Session::open(&net, &server)?;
     late.step("say NOOP")?;
     lives.fetch_in_all_modes()?;
-    net.router().nft("flush set inet ftpalg control4")?;
+    // Where each of the two is depends on its age.
+    net.router().nft("flush set inet ftpalg control4\nflush set inet ftpalg control_new4")?;
     wait_until("the live ones are back", || Ok(repairs(&net) > 0))?;
     lives.fetch_in_all_modes()?;
     late.fetch_in_all_modes()?;

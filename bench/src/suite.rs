@@ -1,0 +1,206 @@
+//! All figures, one after the other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::contender::Contender;
+use crate::figure::{Row, Task, measure, median, stands};
+use crate::peer::client::{Mode, Work};
+use crate::plot::{Line, draw};
+use crate::report::{Report, whole};
+use crate::stand::{Server, Stand};
+
+/// Where things are, and how thoroughly it is measured.
+pub struct Suite {
+    pub ftpalg: PathBuf,
+    pub page: PathBuf,
+    pub rounds: usize,
+    pub time: Duration,
+    /// The largest crowd of idle sessions.
+    pub crowd: usize,
+}
+
+/// Clients at a time.
+const CLIENTS: [usize; 3] = [1, 16, 64];
+const FILE: usize = 1024;
+
+impl Suite {
+    /// Measures everything and writes the page and the plots.
+    pub fn run(&self) -> Result<()> {
+        let mut report = Report::default();
+        self.sessions(&mut report)?;
+        self.commands(&mut report)?;
+        self.pinholes(&mut report)?;
+        self.bystanders(&mut report)?;
+        self.vsftpd(&mut report)?;
+        self.crowds(&mut report)?;
+        println!();
+        report.write(&self.page)
+    }
+
+    fn task(&self, work: Work, mode: Mode, clients: usize) -> Task {
+        Task { work, mode, clients, file: FILE, time: self.time, rounds: self.rounds }
+    }
+
+    fn plot(
+        &self,
+        report: &mut Report,
+        name: &str,
+        title: &str,
+        axes: [&str; 2],
+        lines: &[Line],
+    ) -> Result<()> {
+        let directory = self.page.with_extension("");
+        fs::create_dir_all(&directory)?;
+        draw(&directory.join(name), title, axes, lines)?;
+        report.plot(title, name);
+        Ok(())
+    }
+
+    fn sessions(&self, report: &mut Report) -> Result<()> {
+        report.section(
+            "Whole sessions",
+            "Login, one file of 1 KiB, QUIT, with the small server: what stands between is most of what a session costs.",
+        );
+        let contenders = [Contender::Kernel, Contender::AcceptAll, Contender::Ftpalg];
+        let stands = stands(&contenders, Server::Own, &self.ftpalg)?;
+        let mut found = Vec::new();
+        report.head("mode, clients");
+        for mode in [Mode::Pasv, Mode::Port] {
+            let name = format!("{mode:?}").to_uppercase();
+            for clients in CLIENTS {
+                let rows = measure(&stands, self.task(Work::Session, mode, clients))?;
+                report.rows(&format!("{name}, {clients}"), &rows);
+                found.push((name.clone(), clients, rows));
+            }
+        }
+        for mode in ["PASV", "PORT"] {
+            let of_mode: Vec<_> = found.iter().filter(|(name, ..)| name == mode).collect();
+            let lines: Vec<_> = (0..contenders.len())
+                .map(|place| Line {
+                    name: contenders[place].to_string(),
+                    points: of_mode
+                        .iter()
+                        .map(|(_, clients, rows)| (*clients as f64, rows[place].rate))
+                        .collect(),
+                })
+                .collect();
+            let file = format!("sessions-{}.svg", mode.to_lowercase());
+            self.plot(report, &file, &format!("Sessions a second, {mode}"), ["clients", "a second"], &lines)?;
+        }
+        Ok(())
+    }
+
+    fn commands(&self, report: &mut Report) -> Result<()> {
+        report.section(
+            "Commands",
+            "NOOP and its reply, two queued packets, in sessions that live on. Nothing is rewritten.",
+        );
+        let contenders = [Contender::Bare, Contender::Kernel, Contender::AcceptAll, Contender::Ftpalg];
+        let stands = stands(&contenders, Server::Own, &self.ftpalg)?;
+        report.head("clients");
+        for clients in CLIENTS {
+            report.rows(
+                &clients.to_string(),
+                &measure(&stands, self.task(Work::Command, Mode::Pasv, clients))?,
+            );
+        }
+        Ok(())
+    }
+
+    fn pinholes(&self, report: &mut Report) -> Result<()> {
+        report.section(
+            "Pinholes and transfers",
+            "In sessions that live on: PASV and its reply alone, where each closes the pinhole of the one before and opens \
+             another; then a file of 1 KiB each time; then one of 256 MiB, of which no packet passes the daemon.",
+        );
+        let stands = stands(&[Contender::Kernel, Contender::Ftpalg], Server::Own, &self.ftpalg)?;
+        report.head("what, clients");
+        for (name, work) in [("pinholes", Work::Pinhole), ("files", Work::Transfer)] {
+            for clients in [1, 16] {
+                report.rows(
+                    &format!("{name}, {clients}"),
+                    &measure(&stands, self.task(work, Mode::Pasv, clients))?,
+                );
+            }
+        }
+        let large = Task { file: 256 << 20, time: self.time * 2, ..self.task(Work::Transfer, Mode::Pasv, 1) };
+        report.rows("256 MiB, 1", &measure(&stands, large)?);
+        Ok(())
+    }
+
+    fn bystanders(&self, report: &mut Report) -> Result<()> {
+        report.section(
+            "Traffic that is none of ftpalg's",
+            "Every packet that the router forwards passes ftpalg's chains. Sessions on a port that ftpalg does not watch, \
+             helped by the kernel, without and with ftpalg beside it. With whole sessions the packets are many and small.",
+        );
+        let stands = stands(&[Contender::Kernel, Contender::Beside], Server::Own, &self.ftpalg)?;
+        report.head("what, clients");
+        report.rows("sessions, 16", &measure(&stands, self.task(Work::Session, Mode::Pasv, 16))?);
+        Ok(())
+    }
+
+    fn vsftpd(&self, report: &mut Report) -> Result<()> {
+        report.section("A real server", "The same sessions with vsftpd, which starts processes for each.");
+        let stands = stands(&[Contender::Kernel, Contender::Ftpalg], Server::Vsftpd, &self.ftpalg)?;
+        report.head("mode, clients");
+        for clients in [1, 16] {
+            let task = Task { time: self.time * 2, ..self.task(Work::Session, Mode::Pasv, clients) };
+            report.rows(&format!("PASV, {clients}"), &measure(&stands, task)?);
+        }
+        Ok(())
+    }
+
+    /// Speed, memory and restart beside a crowd.
+    fn crowds(&self, report: &mut Report) -> Result<()> {
+        report.section(
+            "Beside a crowd",
+            "Sessions that are logged in and silent, and what 16 busy clients get done beside them; the daemon's memory; how \
+             long it takes from its start until it is ready, with all of them in its state.",
+        );
+        report
+            .line("| idle sessions | sessions a second | memory, MiB | bytes a session | ready after, ms |");
+        report.line("| --- | --- | --- | --- | --- |");
+        let mut points = Vec::new();
+        let mut empty = None;
+        for idle in [100, 1_000, 10_000, self.crowd] {
+            let mut stand = Stand::new(Contender::Ftpalg, Server::Own, &self.ftpalg)?;
+            let before = stand.memory()?;
+            let crowd = stand.crowd(idle)?;
+            let memory = stand.memory()?;
+            let ready = stand.restart(&self.ftpalg)?;
+            let rows = measure(std::slice::from_ref(&stand), self.task(Work::Session, Mode::Pasv, 16))?;
+            let rate = median(rows.iter().map(|row: &Row| row.rate).collect());
+            drop(crowd);
+            empty.get_or_insert(before);
+            let each = (memory.saturating_sub(before) * 1024) as f64 / idle as f64;
+            report.line(&format!(
+                "| {} | {} | {:.1} | {} | {:.0} |",
+                whole(idle as f64),
+                whole(rate),
+                memory as f64 / 1024.0,
+                if idle < 1_000 { String::from("–") } else { whole(each) },
+                ready.as_secs_f64() * 1e3
+            ));
+            points.push((idle as f64, rate));
+            print!(".");
+        }
+        let lines = [Line { name: Contender::Ftpalg.to_string(), points }];
+        self.plot(
+            report,
+            "crowd.svg",
+            "Sessions a second beside idle ones",
+            ["idle sessions", "a second"],
+            &lines,
+        )
+    }
+}
+
+/// The page that the figures stand in, unless another is named.
+pub fn default_page() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/performance.md")
+}
