@@ -73,9 +73,9 @@ impl Daemon {
         Ok(matches!(decision.verdict, Verdict::Pass | Verdict::PassEdited))
     }
 
-    /// Nothing comes for a while.
-    pub fn rest(&mut self) {
-        self.now += Duration::from_secs(10);
+    /// Nothing comes for so long.
+    pub fn rest(&mut self, time: Duration) {
+        self.now += time;
         std::hint::black_box(self.engine.tick(self.now));
     }
 

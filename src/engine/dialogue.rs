@@ -116,7 +116,7 @@ impl Dialogue {
             waits = Outstanding::Others(1);
             outcome.refuse(Mode::Passive, line, Refusal::OtherFamily);
         }
-        let has_room = self.waiting.has_room_for(waits);
+        let has_room = self.waiting.has_room_for(&waits);
         if !has_room && !self.lost_count {
             self.lost_count = true;
             outcome.refuse(Mode::Active, line, Refusal::LostCount);
@@ -131,7 +131,7 @@ impl Dialogue {
         let mut edit = None;
         match &mut waits {
             Outstanding::Active(asked) => match self.ask(command, line, promise, planner, outcome) {
-                Ok((pinhole, wanted)) => (*asked, edit) = (Some(pinhole), wanted),
+                Ok((pinhole, wanted)) => (*asked, edit) = (Some(Box::new(pinhole)), wanted),
                 Err(reason) => outcome.refuse(Mode::Active, line, reason),
             },
             Outstanding::Transfer => self.renew(planner, outcome),
@@ -245,7 +245,7 @@ impl Dialogue {
                 outcome.refuse(Mode::Active, line, Refusal::TooLate);
             }
             (Outstanding::Active(Some(pinhole)), 200) => {
-                self.open(Mode::Active, pinhole, planner.now, planner.ports, outcome);
+                self.open(Mode::Active, *pinhole, planner.now, planner.ports, outcome);
             }
             (Outstanding::Active(Some(pinhole)), _) => self.withdraw(&pinhole, planner.ports, outcome),
             (Outstanding::Passive, 227) | (Outstanding::ExtendedPassive, 229) => {
@@ -329,7 +329,7 @@ impl Dialogue {
     pub fn consent(&mut self, key: PinholeKey, now: Duration, ports: &mut Ports, outcome: &mut Outcome) {
         match self.waiting.next() {
             Some(Outstanding::Active(Some(pinhole))) if pinhole.key == key => {
-                self.open(Mode::Active, pinhole, now, ports, outcome);
+                self.open(Mode::Active, **pinhole, now, ports, outcome);
                 self.expect_reply(true);
             }
             _ => {}
@@ -439,7 +439,7 @@ impl Dialogue {
 
     /// Whether the next reply ends a transfer.
     pub fn is_transferring(&self) -> bool {
-        self.waiting.next() == Some(Outstanding::Transfer)
+        self.waiting.next() == Some(&Outstanding::Transfer)
     }
 
     /// What the session tells of itself.
