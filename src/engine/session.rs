@@ -383,14 +383,15 @@ impl Session {
 
     /// What keeps the kernel's elements of a connection that outlives them.
     pub fn hold_on(&mut self, now: Duration) -> impl Iterator<Item = Change> + use<> {
-        let patience = if self.is_tracked { HOLD } else { SETTLED };
+        let was_tracked = self.is_tracked;
+        let patience = if was_tracked { HOLD } else { SETTLED };
         let is_due = self.dialogue.is_greeted() && now.saturating_sub(self.held_since) > patience;
         if is_due {
             self.held_since = now;
             self.is_tracked = true;
         }
         let track = is_due.then_some(Change::Track(self.tuple));
-        let shift = (is_due && self.is_shifted).then_some(Change::Shift(self.tuple));
+        let shift = (is_due && was_tracked && self.is_shifted).then_some(Change::Shift(self.tuple));
         track.into_iter().chain(shift)
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Engine;
 use super::control::ControlTuple;
 use super::decision::RestoreError;
+use super::event::Mode;
 use super::outcome::Outcome;
 use super::pinhole::{Change, Pinhole, PinholeKey};
 use super::ports::Request;
@@ -91,10 +92,14 @@ impl Engine {
     /// The keys of pinholes that may open at any moment, with what is left of their time: for the same.
     pub fn expected_pinholes(&self, now: Duration) -> Vec<(PinholeKey, Duration)> {
         let asked = |session: &Session| {
-            // A server may have opened one with its SYN, and answer the command later.
             let is_open =
                 |key| session.dialogue.pinholes().any(|(other, is_open, _)| is_open && other.key == key);
-            let asked = session.dialogue.pinholes().filter(|(pinhole, ..)| !is_open(pinhole.key));
+            // A server may have opened one with its SYN, and answer the command later. What a 227 has begun to offer, no
+            // SYN may open.
+            let asked = session
+                .dialogue
+                .pinholes()
+                .filter(|(pinhole, ..)| session.mode_of(pinhole) == Mode::Active && !is_open(pinhole.key));
             let expected = asked.filter_map(|(pinhole, ..)| {
                 Some((pinhole.key, self.ports.remaining(pinhole.key, &session.tuple, now)?))
             });

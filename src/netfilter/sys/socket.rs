@@ -27,14 +27,20 @@ impl Owner {
     }
 }
 
-/// The port id of a netlink socket.
+/// The port id of a netlink socket, which it is given now if nothing was sent over it yet.
 pub fn port_id(socket: BorrowedFd<'_>) -> Option<u32> {
     // SAFETY: all zeros is an address of no family.
     let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).ok()?;
     let mut length = libc::socklen_t::try_from(size_of_val(&address)).ok()?;
-    // SAFETY: address and length live through the call, and the length is the address's.
-    let got = unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
-    (got == 0).then_some(address.nl_pid)
+    let at = (&raw mut address).cast();
+    // SAFETY: address and length live through the calls, and the length is the address's. A port id of 0 asks the kernel
+    // for one; a socket that has one keeps it (EINVAL).
+    let got = unsafe {
+        libc::bind(socket.as_raw_fd(), at, length);
+        libc::getsockname(socket.as_raw_fd(), at, &raw mut length)
+    };
+    (got == 0).then_some(address.nl_pid).filter(|id| *id != 0)
 }
 
 /// Sends a batch over a socket that somebody else uses at other times, and takes all answers off it. The first error in

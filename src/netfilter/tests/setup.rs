@@ -257,3 +257,22 @@ fn the_printed_table_is_the_one_that_is_installed() {
     let strict = ruleset::text(&Config { when_down: WhenDown::Drop, workers: 4, ..config() });
     assert!(strict.contains("add rule inet ftpalg divert queue to 2121-2124\n"));
 }
+
+/// What the daemon does over libnftables' socket is its own doing, as what it does over the other is.
+#[test]
+fn own_changes_wake_nobody() {
+    let host = Host::new();
+    let (mut firewall, mut watch) = host.run(|| {
+        let mut firewall = Firewall::open(&config()).unwrap();
+        let watch = Watch::open(&mut firewall).unwrap();
+        (firewall, watch)
+    });
+    firewall.install(Live::default()).unwrap();
+    let shifted = tuple("203.0.113.1:40000", "198.51.100.9:21");
+    firewall.commit(&[Change::Track(shifted), Change::Shift(shifted)]).unwrap();
+    firewall.let_pass(&[shifted]).unwrap();
+    firewall.repair(Live::default()).unwrap();
+    assert_eq!(watch.wait(Some(Duration::from_millis(100))).unwrap(), None);
+    host.sh("nft add table inet other");
+    assert!(watch.wait(Some(Duration::from_secs(5))).unwrap().is_some());
+}

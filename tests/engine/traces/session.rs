@@ -44,10 +44,30 @@ fn a_long_session_keeps_its_elements() {
     let engine = &mut talk.world.router.engine;
     let tuple = engine.sessions().next().unwrap().tuple;
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    // For a minute from the client's last word on the kernel has it among the new ones.
+    assert_eq!(engine.tick(Duration::from_secs(14)), []);
+    assert_eq!(engine.tick(Duration::from_secs(20)), [Change::Track(tuple)]);
     assert_eq!(engine.tick(hours(23)), []);
     assert_eq!(engine.tick(hours(25)), [Change::Track(tuple), Change::Shift(tuple)]);
     assert_eq!(engine.tick(hours(26)), []);
     assert_eq!(engine.tick(hours(50)).len(), 2);
+}
+
+/// What has waited for its greeting has few of its seconds left among the new ones.
+#[test]
+fn a_session_that_is_greeted_late_is_tracked_at_once() {
+    for (wait, still_to_be_tracked) in [(0, 1), (20_000, 0)] {
+        let mut talk = Conversation::new(Site::new(true, true));
+        let world = &mut talk.world;
+        world.client.connect(world.now);
+        world.run_until("the handshake", |world| {
+            world.client.is_established() && world.server.is_established()
+        });
+        world.now += wait;
+        talk.replies("220 hello\r\n", "220 hello\r\n");
+        let later = Duration::from_millis(talk.world.now + 16_000);
+        assert_eq!(talk.world.router.engine.tick(later).len(), still_to_be_tracked, "after {wait} ms");
+    }
 }
 
 #[test]
