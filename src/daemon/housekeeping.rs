@@ -101,13 +101,14 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
 /// a second connection in. Some at a time: packets wait meanwhile.
 fn remember_used(shared: &Shared, engine: &SharedEngine, now: Duration) {
     let open = lock(engine).open_pinholes(now);
+    let mut buffer = Vec::new();
     for some in open.chunks(AT_ONCE) {
         let mut engine = lock(engine);
         let keys = some.iter().map(|pinhole| &pinhole.key);
         let sessions = take_note_of_used(&mut engine, &mut lock(&shared.firewall), keys);
         let mut store = lock(&shared.store);
         for tuple in sessions {
-            let saved = engine.save(&tuple).map_or(Ok(()), |session| store.save(tuple, &session));
+            let saved = engine.save(&tuple, &mut buffer).map_or(Ok(()), |session| store.save(tuple, session));
             if let Err(error) = saved {
                 About::connection(&tuple).line(
                     Level::WARN,

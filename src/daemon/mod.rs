@@ -9,6 +9,7 @@ mod guard;
 mod housekeeping;
 mod liveness;
 mod metrics;
+mod places;
 pub mod queues;
 mod recent;
 mod shared;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::PinholeKey;
 use ftpalg::engine::session::Session;
-use ftpalg::engine::{Engine, MAX_SESSIONS};
+use ftpalg::engine::{Engine, MAX_PINHOLES, MAX_SESSIONS};
 use tracing::{Level, info, warn};
 
 use super::about::About;
@@ -140,10 +140,11 @@ impl Shared {
         let engines: Vec<_> = self.all_engines().map(|engine| lock(engine)).collect();
         let mut store = lock(&self.store);
         store.reopen()?;
+        let mut buffer = Vec::new();
         for engine in &engines {
             for tuple in engine.sessions().map(|session| session.tuple) {
-                if let Some(session) = engine.save(&tuple) {
-                    store.save(tuple, &session)?;
+                if let Some(session) = engine.save(&tuple, &mut buffer) {
+                    store.save(tuple, session)?;
                 }
             }
         }
@@ -161,10 +162,11 @@ impl Shared {
         };
         let theirs: Vec<_> =
             parking.sessions().map(|session| session.tuple).filter(|tuple| is_between(tuple)).collect();
+        let mut buffer = Vec::new();
         for tuple in theirs {
-            if let Some(session) = parking.save(&tuple) {
+            if let Some(session) = parking.save(&tuple, &mut buffer) {
                 parking.forget(&tuple);
-                if let Err(error) = engine.restore(&session, |_| true) {
+                if let Err(error) = engine.restore(session, |_| true) {
                     About::connection(&tuple).line(
                         Level::WARN,
                         Some("state-lost"),
@@ -220,9 +222,9 @@ impl Shared {
         shifted.truncate(MAX_SESSIONS);
         unfinished.truncate(MAX_SESSIONS);
         watched.truncate(MAX_SESSIONS - shifted.len());
-        pinholes.truncate(MAX_SESSIONS);
-        expected.truncate(MAX_SESSIONS);
-        spent.truncate(MAX_SESSIONS);
+        pinholes.truncate(MAX_PINHOLES);
+        expected.truncate(MAX_PINHOLES);
+        spent.truncate(MAX_PINHOLES);
         let live = Live {
             sessions: &sessions,
             shifted: &shifted,

@@ -9,6 +9,9 @@ use std::path::Path;
 use ftpalg::engine::MAX_SESSIONS;
 use rustix::fs::{FlockOperation, flock};
 
+/// Records of at most this size lie in one page.
+const PAGE: usize = 4096;
+
 /// Length and checksum of the content, and a revision: in little-endian order before it.
 const HEADER: usize = 16;
 
@@ -16,13 +19,13 @@ const HEADER: usize = 16;
 const MOST: usize = MAX_SESSIONS + 1;
 
 /// Part of every checksum: a record of another layout is no record. Counts up when the engine's `Session` changes.
-const LAYOUT: &[u8] = b"ftpalg 4";
+const LAYOUT: &[u8] = b"ftpalg 5";
 
 /// A record that was found in a file.
 #[derive(Debug)]
 pub struct Found {
     /// Its slot's number.
-    pub slot: usize,
+    pub slot: u32,
     /// Counts up over all records of a state directory.
     pub revision: u64,
     /// What was written; `None` if it is damaged or of another layout.
@@ -35,8 +38,8 @@ pub struct Found {
 pub struct Slots {
     file: File,
     size: usize,
-    count: usize,
-    free: BTreeSet<usize>,
+    count: u32,
+    free: BTreeSet<u32>,
 }
 
 impl Slots {
@@ -52,7 +55,7 @@ impl Slots {
         // What lies behind the last session that can have been saved is not this program's.
         let length = file.metadata()?.len().min((MOST * size) as u64);
         file.set_len(length)?;
-        let count = usize::try_from(length).unwrap_or(0).div_ceil(size);
+        let count = u32::try_from(length.div_ceil(size as u64)).unwrap_or(0);
         let mut slots = Self { file, size, count, free: BTreeSet::new() };
         let (mut found, mut bytes) = (Vec::new(), Vec::with_capacity(size));
         for slot in 0..count {
@@ -76,8 +79,13 @@ impl Slots {
         HEADER + length <= self.size
     }
 
+    /// Whether each of its records lies in one page.
+    pub fn lies_in_page(&self) -> bool {
+        self.size <= PAGE
+    }
+
     /// The first slot that is not in use.
-    pub fn take(&mut self) -> usize {
+    pub fn take(&mut self) -> u32 {
         self.free.pop_first().unwrap_or_else(|| {
             self.count += 1;
             self.count - 1
@@ -85,7 +93,7 @@ impl Slots {
     }
 
     /// Writes a record; `buffer` is scratch space.
-    pub fn write(&self, slot: usize, revision: u64, content: &[u8], buffer: &mut Vec<u8>) -> io::Result<()> {
+    pub fn write(&self, slot: u32, revision: u64, content: &[u8], buffer: &mut Vec<u8>) -> io::Result<()> {
         buffer.clear();
         buffer.extend_from_slice(&u32::try_from(content.len()).unwrap_or(0).to_le_bytes());
         buffer.extend_from_slice(&checksum(content).to_le_bytes());
@@ -95,7 +103,7 @@ impl Slots {
     }
 
     /// Puts a slot out of use.
-    pub fn clear(&mut self, slot: usize) -> io::Result<()> {
+    pub fn clear(&mut self, slot: u32) -> io::Result<()> {
         self.free.insert(slot);
         let before = self.count;
         while self.count > 0 && self.free.remove(&(self.count - 1)) {
@@ -108,8 +116,8 @@ impl Slots {
         }
     }
 
-    fn offset(&self, slot: usize) -> u64 {
-        (slot * self.size) as u64
+    fn offset(&self, slot: u32) -> u64 {
+        u64::from(slot) * self.size as u64
     }
 }
 

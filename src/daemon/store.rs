@@ -4,21 +4,19 @@
 //! go, inside a page; else to a fresh slot before the old one is cleared. So the daemon, killed at any instant,
 //! leaves each session as it was before or after. A damaged record costs its session.
 
-use std::collections::HashMap;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use ftpalg::engine::control::ControlTuple;
-use ftpalg::engine::give_back;
 
+pub use super::places::Place;
+use super::places::Places;
 use super::slots::Slots;
 
 /// Slot sizes in bytes: almost every session fits the first, and every session the last.
 const SIZES: [usize; 3] = [512, 2048, 8192];
-/// Records of at most this size lie in one page.
-const PAGE: usize = 4096;
 
 /// Why sessions can't be kept.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +40,6 @@ pub enum StoreError {
     TooLarge(usize),
 }
 
-/// Where a record stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    class: usize,
-    slot: usize,
-}
-
 /// A session that an earlier daemon left.
 #[derive(Debug)]
 pub struct Saved {
@@ -63,7 +54,7 @@ pub struct Saved {
 pub struct Store {
     directory: PathBuf,
     classes: Vec<Slots>,
-    places: HashMap<ControlTuple, Place>,
+    places: Places,
     revision: u64,
     buffer: Vec<u8>,
 }
@@ -79,7 +70,7 @@ impl Store {
             .create(directory)
             .map_err(|source| fault(directory, source))?;
         let (mut classes, mut found) = (Vec::new(), Vec::new());
-        for (class, size) in SIZES.into_iter().enumerate() {
+        for (class, size) in (0..).zip(SIZES) {
             let path = directory.join(format!("sessions-{size}"));
             let (slots, records) = Slots::open(&path, size).map_err(|source| match source.kind() {
                 io::ErrorKind::WouldBlock => StoreError::Taken { path: directory.to_owned() },
@@ -91,7 +82,7 @@ impl Store {
         found.sort_by_key(|(_, record)| record.revision);
         let revision = found.last().map_or(0, |(_, record)| record.revision);
         let directory = directory.to_owned();
-        let store = Self { directory, classes, places: HashMap::new(), revision, buffer: Vec::new() };
+        let store = Self { directory, classes, places: Places::default(), revision, buffer: Vec::new() };
         let saved = found.into_iter().map(|(class, record)| Saved {
             place: Place { class, slot: record.slot },
             session: record.content,
@@ -105,7 +96,7 @@ impl Store {
 
     /// What stands in this place is this session's record from now on.
     pub fn claim(&mut self, tuple: ControlTuple, place: Place) -> Result<(), StoreError> {
-        match self.places.insert(tuple, place) {
+        match self.places.insert(&tuple, place) {
             Some(older) if older != place => self.discard(older),
             _ => Ok(()),
         }
@@ -128,7 +119,8 @@ impl Store {
 
     /// Clears a place.
     pub fn discard(&mut self, place: Place) -> Result<(), StoreError> {
-        let cleared = self.classes.get_mut(place.class).map_or(Ok(()), |slots| slots.clear(place.slot));
+        let cleared =
+            self.classes.get_mut(usize::from(place.class)).map_or(Ok(()), |slots| slots.clear(place.slot));
         cleared.map_err(|source| self.fault(source))
     }
 
@@ -137,25 +129,22 @@ impl Store {
         if self.classes.is_empty() {
             return Err(self.fault(io::ErrorKind::NotFound.into()));
         }
-        let Some(class) = self.classes.iter().position(|slots| slots.holds(session.len())) else {
-            return Err(StoreError::TooLarge(session.len()));
-        };
-        let in_page = SIZES.get(class).is_some_and(|&size| size <= PAGE);
-        let Some(slots) = self.classes.get_mut(class) else { return Ok(()) };
-        let slot = match self.places.get(&tuple) {
-            Some(place) if place.class == class && in_page => place.slot,
-            _ => slots.take(),
+        let fitting = (0..).zip(&mut self.classes).find(|(_, slots)| slots.holds(session.len()));
+        let Some((class, slots)) = fitting else { return Err(StoreError::TooLarge(session.len())) };
+        let before = self.places.get(&tuple);
+        let place = match before {
+            Some(place) if place.class == class && slots.lies_in_page() => place,
+            _ => Place { class, slot: slots.take() },
         };
         self.revision += 1;
-        let written = slots.write(slot, self.revision, session, &mut self.buffer);
+        let written = slots.write(place.slot, self.revision, session, &mut self.buffer);
         written.map_err(|source| self.fault(source))?;
-        self.claim(tuple, Place { class, slot })
+        if before == Some(place) { Ok(()) } else { self.claim(tuple, place) }
     }
 
     /// Removes a session's record, if there is one.
     pub fn remove(&mut self, tuple: &ControlTuple) -> Result<(), StoreError> {
         let Some(place) = self.places.remove(tuple) else { return Ok(()) };
-        give_back(&mut self.places);
         self.discard(place)
     }
 }

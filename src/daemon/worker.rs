@@ -47,6 +47,7 @@ pub struct Worker {
     conntrack: ConnTrack,
     allowances: Allowances,
     packet: Vec<u8>,
+    saved: Vec<u8>,
     progress: Progress,
     latency: SharedLatency,
 }
@@ -101,6 +102,7 @@ impl Worker {
             conntrack,
             allowances: Allowances::default(),
             packet: Vec::new(),
+            saved: Vec::new(),
             progress: Progress::default(),
             latency: SharedLatency::default(),
         })
@@ -252,8 +254,8 @@ impl Worker {
     /// daemon, and a packet can wait.
     fn save(&mut self, shared: &Shared, engine: &Engine, tuple: &ControlTuple, about: About) -> bool {
         let mut store = lock(&shared.store);
-        let saved = match engine.save(tuple) {
-            Some(session) => store.save(*tuple, &session),
+        let saved = match engine.save(tuple, &mut self.saved) {
+            Some(session) => store.save(*tuple, session),
             None => store.remove(tuple),
         };
         drop(store);

@@ -1,6 +1,7 @@
 //! The names under which a control connection is known.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -9,12 +10,34 @@ use serde::{Deserialize, Serialize};
 /// host, after SNAT and DNAT. Both taps see the same tuple, so it is the key of a session.
 ///
 /// It is the reply tuple of the connection's conntrack entry, read from `server` to `client`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ControlTuple {
     /// The server's own address and control port.
     pub server: SocketAddr,
     /// The client's address and port as the server sees them.
     pub client: SocketAddr,
+}
+
+/// In few steps: a packet's tuple is hashed several times.
+impl Hash for ControlTuple {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ports = u32::from(self.server.port()) << 16 | u32::from(self.client.port());
+        match (self.server.ip(), self.client.ip()) {
+            (IpAddr::V4(server), IpAddr::V4(client)) => {
+                let addresses = u64::from(server.to_bits()) << 32 | u64::from(client.to_bits());
+                state.write_u128(u128::from(addresses) << 32 | u128::from(ports));
+            }
+            (server, client) => {
+                for address in [server, client] {
+                    match address {
+                        IpAddr::V4(address) => state.write_u32(address.to_bits()),
+                        IpAddr::V6(address) => state.write_u128(address.to_bits()),
+                    }
+                }
+                state.write_u32(ports);
+            }
+        }
+    }
 }
 
 impl fmt::Display for ControlTuple {

@@ -56,9 +56,10 @@ pub struct Dialogue {
     logged_in: bool,
     /// Replies can no longer be told apart: nothing opens any more.
     lost_count: bool,
-    open: Option<Open>,
+    /// Seldom, and large.
+    open: Option<Box<Open>>,
     /// The address in the first line of a multi-line 227 or 229, which opens with the last.
-    offered: Option<Pinhole>,
+    offered: Option<Box<Pinhole>>,
     profile: Profile,
 }
 
@@ -115,7 +116,7 @@ impl Dialogue {
             waits = Outstanding::Others(1);
             outcome.refuse(Mode::Passive, line, Refusal::OtherFamily);
         }
-        let has_room = self.waiting.has_room_for(waits);
+        let has_room = self.waiting.has_room_for(&waits);
         if !has_room && !self.lost_count {
             self.lost_count = true;
             outcome.refuse(Mode::Active, line, Refusal::LostCount);
@@ -130,7 +131,7 @@ impl Dialogue {
         let mut edit = None;
         match &mut waits {
             Outstanding::Active(asked) => match self.ask(command, line, promise, planner, outcome) {
-                Ok((pinhole, wanted)) => (*asked, edit) = (Some(pinhole), wanted),
+                Ok((pinhole, wanted)) => (*asked, edit) = (Some(Box::new(pinhole)), wanted),
                 Err(reason) => outcome.refuse(Mode::Active, line, reason),
             },
             Outstanding::Transfer => self.renew(planner, outcome),
@@ -201,13 +202,13 @@ impl Dialogue {
                     return None;
                 }
                 let (pinhole, edit) = self.offer(code, line, promise, planner, outcome)?;
-                self.offered = Some(pinhole);
+                self.offered = Some(Box::new(pinhole));
                 return edit;
             }
             Part::Last(code) if code >= 200 => code,
             Part::Last(_) | Part::Middle | Part::Stray => return None,
         };
-        let offered = self.offered.take();
+        let offered = self.offered.take().map(|pinhole| *pinhole);
         let answered = self.waiting.answered(code)?;
         if let Some(pinhole) = offered.filter(|_| !matches!(code, 227 | 229)) {
             self.withdraw(&pinhole, planner.ports, outcome);
@@ -244,7 +245,7 @@ impl Dialogue {
                 outcome.refuse(Mode::Active, line, Refusal::TooLate);
             }
             (Outstanding::Active(Some(pinhole)), 200) => {
-                self.open(Mode::Active, pinhole, planner.now, planner.ports, outcome);
+                self.open(Mode::Active, *pinhole, planner.now, planner.ports, outcome);
             }
             (Outstanding::Active(Some(pinhole)), _) => self.withdraw(&pinhole, planner.ports, outcome),
             (Outstanding::Passive, 227) | (Outstanding::ExtendedPassive, 229) => {
@@ -328,7 +329,7 @@ impl Dialogue {
     pub fn consent(&mut self, key: PinholeKey, now: Duration, ports: &mut Ports, outcome: &mut Outcome) {
         match self.waiting.next() {
             Some(Outstanding::Active(Some(pinhole))) if pinhole.key == key => {
-                self.open(Mode::Active, pinhole, now, ports, outcome);
+                self.open(Mode::Active, **pinhole, now, ports, outcome);
                 self.expect_reply(true);
             }
             _ => {}
@@ -343,11 +344,11 @@ impl Dialogue {
 
     /// Whether the server's SYN has opened this pinhole before its reply.
     fn has_consented(&self, pinhole: &Pinhole) -> bool {
-        self.open.is_some_and(|open| open.is_reply_due && open.pinhole.key == pinhole.key)
+        self.open.as_ref().is_some_and(|open| open.is_reply_due && open.pinhole.key == pinhole.key)
     }
 
     fn has_open(&self, pinhole: &Pinhole) -> bool {
-        self.open.is_some_and(|open| open.pinhole.key == pinhole.key)
+        self.open.as_ref().is_some_and(|open| open.pinhole.key == pinhole.key)
     }
 
     /// Opens a pinhole. RFC 959, section 3.2: a session has one data port at a time, so an older one gives way.
@@ -366,14 +367,14 @@ impl Dialogue {
             return; // another session of the same client has named it since
         }
         ports.open(pinhole.key);
-        self.open = Some(Open { pinhole, since: now, is_reply_due: false, is_used: false });
+        self.open = Some(Box::new(Open { pinhole, since: now, is_reply_due: false, is_used: false }));
         outcome.changes.push(Change::Open(pinhole));
         outcome.events.push(Event::Opened(mode, pinhole));
     }
 
     /// Closes what is open: it was used, or is wanted no more.
     fn close(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
-        if let Some(Open { pinhole, .. }) = self.open.take() {
+        if let Some(Open { pinhole, .. }) = self.open.take().map(|open| *open) {
             if ports.release(pinhole.key) {
                 outcome.changes.push(Change::Close(pinhole.key));
             }
@@ -392,7 +393,8 @@ impl Dialogue {
 
     /// The commands that wait for their 200 go out unedited: nothing opens with it. Returns what would have.
     pub fn withdraw_asked(&mut self) -> Vec<Pinhole> {
-        self.waiting.withdraw_asked().into_iter().chain(self.offered.take()).collect()
+        let offered = self.offered.take().map(|pinhole| *pinhole);
+        self.waiting.withdraw_asked().into_iter().chain(offered).collect()
     }
 
     /// A transfer begins: the open pinhole's clock starts anew, if a good part of it has run down.
@@ -416,13 +418,13 @@ impl Dialogue {
 
     /// The pinhole that is open and was not used, as far as is known, and until when (time since boot).
     pub fn unused(&self) -> Option<(Pinhole, Duration)> {
-        let open = self.open.filter(|open| !open.is_used)?;
+        let open = self.open.as_ref().filter(|open| !open.is_used)?;
         Some((open.pinhole, open.until()))
     }
 
     /// The key of the pinhole that is open and was used, as far as is known.
     pub fn spent(&self) -> Option<PinholeKey> {
-        self.open.filter(|open| open.is_used).map(|open| open.pinhole.key)
+        self.open.as_ref().filter(|open| open.is_used).map(|open| open.pinhole.key)
     }
 
     /// Whether the server has greeted with 220.
@@ -437,7 +439,7 @@ impl Dialogue {
 
     /// Whether the next reply ends a transfer.
     pub fn is_transferring(&self) -> bool {
-        self.waiting.next() == Some(Outstanding::Transfer)
+        self.waiting.next() == Some(&Outstanding::Transfer)
     }
 
     /// What the session tells of itself.
@@ -448,9 +450,18 @@ impl Dialogue {
     /// The pinholes that the session holds or has asked for, whether each is open, and until when (time since
     /// boot; of one that is not open yet, nothing is running).
     pub fn pinholes(&self) -> impl Iterator<Item = (Pinhole, bool, Duration)> {
-        let not_open =
-            self.waiting.asked().chain(self.offered).map(|pinhole| (pinhole, false, Duration::ZERO));
-        not_open.chain(self.open.map(|open| (open.pinhole, true, open.until())))
+        let not_open = self
+            .waiting
+            .asked()
+            .chain(self.offered.as_deref().copied())
+            .map(|pinhole| (pinhole, false, Duration::ZERO));
+        not_open.chain(self.open.as_ref().map(|open| (open.pinhole, true, open.until())))
+    }
+
+    /// Gives memory back that it does not need now.
+    pub fn rest(&mut self) {
+        self.waiting.rest();
+        self.profile.rest();
     }
 
     /// The session ends or leaves inspection: nothing of it stays open.

@@ -77,7 +77,7 @@ impl Editor<'_, '_> {
     /// The line is whole.
     fn finish_line(&mut self, sent: usize) {
         let Some(line) = self.stream.line.line(sent) else { return self.stream.line.clear() };
-        let promise = self.stream.line.promise.as_ref();
+        let promise = self.stream.line.promise.as_deref();
         let edit = match self.mode {
             Mode::Active => self.dialogue.command(line, promise, &mut self.planner, self.outcome),
             Mode::Passive => self.dialogue.reply(line, promise, &mut self.planner, self.outcome),
@@ -98,14 +98,14 @@ impl Editor<'_, '_> {
         let at = self.stream.line.position(promise.start);
         self.stream.edits.replace(at, seen, text);
         self.outcome.events.push(Event::Edited(promise.notation));
-        self.stream.line.promise = Some(promise);
+        self.stream.line.promise = Some(Box::new(promise));
     }
 
     /// More of a line whose address has been replaced ahead: swallows what still belongs to the address, and
     /// spoils the line where that was none.
     fn hold_to_promise(&mut self, sent: usize) {
         let line = &mut self.stream.line;
-        let Some(mut promise) = line.promise else { return };
+        let Some(mut promise) = line.promise.as_deref().copied() else { return };
         let before = promise.spot().extent(line.bytes().get(..sent).unwrap_or_default()).end;
         if before < sent {
             return;
@@ -121,7 +121,7 @@ impl Editor<'_, '_> {
             promise.broken = Some(reason);
             let spoiled = [promise.notation.spoiler(), &[behind]].concat();
             self.stream.edits.replace(line.position(range.end), 1, spoiled);
-            line.promise = Some(promise);
+            line.promise = Some(Box::new(promise));
         }
     }
 }

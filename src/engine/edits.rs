@@ -5,8 +5,6 @@
 //! `new`, and a position of the receiver inside `new` for the beginning of the old bytes: the sender sends them
 //! again, and the edit is made again. Edits that the receiver has acknowledged fold into one shift.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
 /// How many edits may wait for their acknowledgment. A segment of 1460 bytes holds about 70 PORT commands; what
@@ -47,7 +45,7 @@ impl Edit {
 pub struct Edits {
     /// How much longer the stream has become through edits that are acknowledged.
     folded: i64,
-    in_flight: VecDeque<Edit>,
+    in_flight: Vec<Edit>,
     /// An edit was made, ever.
     made_any: bool,
     /// An edit was acknowledged, ever.
@@ -96,16 +94,16 @@ impl Edits {
     /// Replaces `old` bytes at `at`, behind every earlier edit, by `new`; neither is empty. What is not so can
     /// only come of a damaged state file, and is left as it is.
     pub fn replace(&mut self, at: u64, old: u64, new: Vec<u8>) {
-        if old == 0 || new.is_empty() || self.in_flight.back().is_some_and(|edit| edit.end() > at) {
+        if old == 0 || new.is_empty() || self.in_flight.last().is_some_and(|edit| edit.end() > at) {
             return;
         }
-        self.in_flight.push_back(Edit { at, old, new });
+        self.in_flight.push(Edit { at, old, new });
         self.made_any = true;
     }
 
     /// Lets the newest edit swallow `more` bytes that follow it.
     pub fn swallow(&mut self, more: u64) {
-        if let Some(edit) = self.in_flight.back_mut() {
+        if let Some(edit) = self.in_flight.last_mut() {
             edit.old += more;
         }
     }
@@ -183,14 +181,17 @@ impl Edits {
     /// The receiver has acknowledged everything before the sender's position `acknowledged`; `open` says that the
     /// newest edit may still grow.
     pub fn fold(&mut self, acknowledged: u64, open: bool) {
-        while let Some(edit) = self.in_flight.front() {
-            if edit.end() > acknowledged || open && self.in_flight.len() == 1 {
-                return;
-            }
+        let may_fold = self.in_flight.len() - usize::from(open && !self.in_flight.is_empty());
+        let done = self.in_flight.iter().take(may_fold).take_while(|edit| edit.end() <= acknowledged).count();
+        for edit in self.in_flight.drain(..done) {
             self.folded += edit.growth();
             self.folded_any = true;
-            self.in_flight.pop_front();
         }
+    }
+
+    /// Gives memory back that they do not need now.
+    pub fn rest(&mut self) {
+        self.in_flight.shrink_to_fit();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The newest bytes of a stream, kept to notice retransmissions that contradict what was already seen.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 
 /// How many bytes are kept although the receiver has not been seen to acknowledge them. Bare acknowledgments of
 /// connections that are not shifted pass the daemon by, so acknowledged bytes can wait here for a while; what is
@@ -11,7 +11,8 @@ const KEPT: usize = 4096;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     start: u64,
-    bytes: VecDeque<u8>,
+    /// Almost always a line or two, so that what is behind the forgotten ones is quickly moved to the front.
+    bytes: Vec<u8>,
 }
 
 impl History {
@@ -27,7 +28,7 @@ impl History {
         if self.bytes.is_empty() {
             self.start = position;
         }
-        self.bytes.extend(data);
+        self.bytes.extend_from_slice(data);
         self.forget_before(self.end().saturating_sub(KEPT as u64));
     }
 
@@ -37,21 +38,25 @@ impl History {
             usize::try_from(position.saturating_sub(self.start)).unwrap_or(usize::MAX).min(self.bytes.len());
         self.bytes.drain(..gone);
         self.start += gone as u64;
-        if self.bytes.is_empty() {
-            self.bytes = VecDeque::new();
-        }
+    }
+
+    /// Gives memory back that it does not need now.
+    pub fn rest(&mut self) {
+        self.bytes.shrink_to_fit();
     }
 
     /// Whether `data` at `position` says something else than what is kept.
     pub fn contradicts(&self, position: u64, data: &[u8]) -> bool {
         let from = self.start.max(position);
         let to = self.end().min(position + data.len() as u64);
-        (from..to).any(|at| {
-            let kept = usize::try_from(at - self.start).ok().and_then(|index| self.bytes.get(index));
-            let said = usize::try_from(at - position).ok().and_then(|index| data.get(index));
-            kept != said
-        })
+        from < to && part(&self.bytes, self.start, from..to) != part(data, position, from..to)
     }
+}
+
+/// The bytes at these positions, of some that stand at `start`.
+fn part(bytes: &[u8], start: u64, positions: Range<u64>) -> Option<&[u8]> {
+    let index = |at: u64| usize::try_from(at - start).ok();
+    bytes.get(index(positions.start)?..index(positions.end)?)
 }
 
 #[cfg(test)]

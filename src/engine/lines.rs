@@ -64,7 +64,7 @@ pub struct Unfinished {
     /// The daemon was away, and what comes next may well be its beginning.
     may_begin: bool,
     /// What its address was replaced by before all of it had come.
-    pub promise: Option<Promise>,
+    pub promise: Option<Box<Promise>>,
 }
 
 impl Unfinished {
@@ -93,7 +93,7 @@ impl Unfinished {
     pub fn is_sound(&self, highest: u64) -> bool {
         self.bytes.len() <= KEPT
             && self.start < highest
-            && self.promise.is_none_or(|promise| promise.start <= self.bytes.len())
+            && self.promise.as_ref().is_none_or(|promise| promise.start <= self.bytes.len())
     }
 
     /// How many bytes of it are kept.
@@ -115,6 +115,11 @@ impl Unfinished {
     pub fn clear(&mut self) {
         *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::default() };
         self.bytes.clear();
+    }
+
+    /// Gives memory back that it does not need now.
+    pub fn rest(&mut self) {
+        self.bytes.shrink_to_fit();
     }
 
     /// Bytes are missing here: the rest of this line, and what stood before, is not judged; unless it `may_begin`

@@ -29,6 +29,7 @@ pub mod profile;
 pub mod promise;
 pub mod segment;
 pub mod session;
+mod sessions;
 mod silent;
 pub mod stream;
 mod survival;
@@ -52,14 +53,18 @@ use policy::Policy;
 use ports::Ports;
 use segment::Surroundings;
 use session::{Disposition, Session, Syn, Tap};
+use sessions::Sessions;
 
 /// How many control connections all workers together follow. The sets in nftables hold as many; those beyond pass
 /// without being inspected.
-pub const MAX_SESSIONS: usize = 65_536;
+pub const MAX_SESSIONS: usize = 131_072;
 
-/// How many of them one client address may have: a quarter, so that one host cannot lock all others out. An office
+/// How many pinholes the sets in nftables take, open or asked for. Those beyond are refused.
+pub const MAX_PINHOLES: usize = 65_536;
+
+/// How many control connections one client address may have: a quarter, so that one host cannot lock all others out. An office
 /// behind one address, or a proxy, stays far below.
-pub const MAX_SESSIONS_PER_CLIENT: u32 = 16_384;
+pub const MAX_SESSIONS_PER_CLIENT: u32 = 32_768;
 
 /// How often the kernel may refuse what a session asks before its pinholes are given up and its lines go on
 /// without them.
@@ -78,12 +83,21 @@ pub fn give_back<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     }
 }
 
+/// Puts what is in `from` behind what is in `to`, which almost always is empty.
+fn move_behind<T>(to: &mut Vec<T>, from: &mut Vec<T>) {
+    if to.is_empty() {
+        std::mem::swap(to, from);
+    } else {
+        to.append(from);
+    }
+}
+
 /// All sessions of one worker.
 #[derive(Debug)]
 pub struct Engine {
     policy: Policy,
     ports: Ports,
-    sessions: HashMap<ControlTuple, Session>,
+    sessions: Sessions,
     /// How many sessions each client has, of those whose client's view is known.
     per_client: HashMap<IpAddr, u32>,
     /// Shifted connections whose state is lost.
@@ -104,7 +118,7 @@ impl Engine {
         Self {
             policy,
             ports: Ports::new(seed),
-            sessions: HashMap::new(),
+            sessions: Sessions::default(),
             per_client: HashMap::new(),
             lost: HashMap::new(),
             postponed: Vec::new(),
@@ -211,8 +225,8 @@ impl Engine {
             let mut around = Surroundings { now, policy: &self.policy, ports: self.ports.act_for(tuple) };
             session.segment(tap, &mut packet, &mut around, outcome)
         };
-        session.owed.append(&mut outcome.changes);
-        session.unreported.append(&mut outcome.events);
+        move_behind(&mut session.owed, &mut outcome.changes);
+        move_behind(&mut session.unreported, &mut outcome.events);
         // A server that greets late must not wait for the next tick.
         if !session.is_held() {
             let due = session.hold_on(now);
@@ -240,7 +254,7 @@ impl Engine {
 
     /// A SYN on its way to a server: a new session, unless there is one of this name.
     fn connection_begins(&mut self, now: Duration, tuple: ControlTuple, packet: &Packet<'_>) {
-        if self.sessions.contains_key(&tuple) {
+        if self.sessions.contains(&tuple) {
             return;
         }
         if self.sessions.len() >= self.most {
@@ -253,7 +267,7 @@ impl Engine {
     fn begin(&mut self, now: Duration, tuple: ControlTuple, syn: Syn) {
         let id = self.next_id();
         self.counters.connections += 1;
-        self.sessions.insert(tuple, Session::new(id, tuple, syn, now));
+        self.sessions.insert(Session::new(id, tuple, syn, now));
     }
 
     /// A SYN-ACK: if it answers a later SYN than the session's own, both ends have begun anew, and the session
@@ -293,8 +307,8 @@ impl Engine {
         let mut outcome = Outcome::default();
         session.dialogue.consent(key, now, self.ports.act_for(tuple), &mut outcome);
         let verdict = if outcome.changes.is_empty() { Verdict::Drop } else { Verdict::Pass };
-        session.owed.append(&mut outcome.changes);
-        session.unreported.append(&mut outcome.events);
+        move_behind(&mut session.owed, &mut outcome.changes);
+        move_behind(&mut session.unreported, &mut outcome.events);
         let changes = session.owed.clone();
         Decision { changes, session: Some((tuple, session.id)), ..Decision::of(verdict) }
     }
@@ -314,7 +328,7 @@ impl Engine {
     }
 
     /// Takes a session out.
-    fn remove(&mut self, tuple: &ControlTuple) -> Option<Session> {
+    fn remove(&mut self, tuple: &ControlTuple) -> Option<Box<Session>> {
         let session = self.sessions.remove(tuple)?;
         if let Some(client) = session.view.map(|view| view.client) {
             if let Some(count) = self.per_client.get_mut(&client) {
@@ -331,7 +345,7 @@ impl Engine {
     /// the session since it was last asked, for the log.
     pub fn committed(&mut self, tuple: ControlTuple) -> Vec<Event> {
         let Some(session) = self.sessions.get_mut(&tuple) else { return Vec::new() };
-        session.owed.clear();
+        session.owed = Vec::new();
         session.refusals = 0;
         let mut events = std::mem::take(&mut session.unreported);
         let told_before = session.told;
@@ -408,7 +422,8 @@ impl Engine {
             !has_expired
         });
         changes.extend(self.sessions.values_mut().flat_map(|session| session.hold_on(now)));
-        give_back(&mut self.sessions);
+        self.sessions.values_mut().for_each(|session| session.rest(now));
+        self.sessions.give_back();
         changes
     }
 }

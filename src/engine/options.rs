@@ -34,6 +34,13 @@ fn walk(options: &mut [u8], mut visit: impl FnMut(u8, &mut [u8])) {
     }
 }
 
+/// The same for options that only are read. A TCP header has room for 40 bytes of them (RFC 9293, section 3.1).
+fn read(options: &[u8], visit: impl FnMut(u8, &mut [u8])) {
+    let mut copy = [END; 40];
+    copy.iter_mut().zip(options).for_each(|(place, &byte)| *place = byte);
+    walk(&mut copy, visit);
+}
+
 /// What the options of a SYN or SYN-ACK say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handshake {
@@ -44,14 +51,14 @@ pub struct Handshake {
 /// Reads the options of a SYN or SYN-ACK.
 pub fn read_handshake(options: &[u8]) -> Handshake {
     let mut found = Handshake::default();
-    walk(&mut options.to_vec(), |kind, _| found.signed |= matches!(kind, MD5 | AO));
+    read(options, |kind, _| found.signed |= matches!(kind, MD5 | AO));
     found
 }
 
 /// The end of all that a receiver has, in order or not (RFC 2018): its `acknowledgment`, or the end of its SACK blocks.
 pub fn sacked(options: &[u8], acknowledgment: u32) -> u32 {
     let mut end = acknowledgment;
-    walk(&mut options.to_vec(), |kind, option| {
+    read(options, |kind, option| {
         let (SACK, Some(blocks)) = (kind, option.get(2..)) else { return };
         for block in blocks.chunks_exact(8) {
             if let [.., r0, r1, r2, r3] = *block {
@@ -97,9 +104,10 @@ pub fn translate_sack(options: &mut [u8], acknowledgment: u32, translate: &impl 
             let is_duplicate = distance(right, acknowledgment) >= 0;
             let (left, right) = (translate.left_edge(left), translate.right_edge(right));
             if !is_duplicate && distance(left, right) > 0 {
-                let block = [left.to_be_bytes(), right.to_be_bytes()].concat();
-                if let Some(place) = blocks.get_mut(kept..kept + 8) {
-                    place.copy_from_slice(&block);
+                let place = blocks.get_mut(kept..kept + 8).and_then(|place| place.split_at_mut_checked(4));
+                if let Some((left_place, right_place)) = place {
+                    left_place.copy_from_slice(&left.to_be_bytes());
+                    right_place.copy_from_slice(&right.to_be_bytes());
                 }
                 kept += 8;
             }

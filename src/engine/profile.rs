@@ -1,6 +1,5 @@
 //! What a session tells of itself to those who watch it. No decision depends on anything in here.
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +12,7 @@ const KEPT: usize = 64;
 
 /// How many names may wait for the server's answer. One client in many sends two ahead; of more, the later ones are
 /// not kept.
-const MAX_CLAIMS: usize = 4;
+const MAX_CLAIMS: u16 = 4;
 
 /// How a client asks for a data connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -65,8 +64,11 @@ impl fmt::Display for DataCommand {
 pub struct Profile {
     /// The name that the server has taken last, in the client's own bytes.
     user: Vec<u8>,
-    /// Names that it has not answered yet, in order. Only what it takes counts: a client may say any name at any time.
-    claims: VecDeque<Vec<u8>>,
+    /// Names that it has not answered yet, in order, each behind its length. Only what it takes counts: a client may say any
+    /// name at any time.
+    claims: Vec<u8>,
+    /// How many those are.
+    claimed: u16,
     asked: Option<DataCommand>,
     transfers: u64,
 }
@@ -74,22 +76,34 @@ pub struct Profile {
 impl Profile {
     /// USER was said.
     pub(super) fn claim(&mut self, name: &[u8]) {
-        let kept = self.claims.len() < MAX_CLAIMS;
-        let name = name.get(..KEPT).unwrap_or(name);
-        self.claims.push_back(if kept { name.to_vec() } else { Vec::new() });
+        let kept = if self.claimed < MAX_CLAIMS { name.get(..KEPT).unwrap_or(name) } else { b"" };
+        self.claims.push(u8::try_from(kept.len()).unwrap_or(0));
+        self.claims.extend_from_slice(kept);
+        self.claimed = self.claimed.saturating_add(1);
     }
 
     /// The server's final reply to the oldest USER that it has not answered has come.
     pub(super) fn claim_answered(&mut self, code: u16) {
-        let claim = self.claims.pop_front().unwrap_or_default();
+        let length = self.claims.first().map_or(0, |&length| length.into());
+        let end = self.claims.len().min(1 + length);
         if matches!(code, 230..=232 | 331 | 332) {
-            self.user = claim;
+            self.user.clear();
+            self.user.extend_from_slice(self.claims.get(1..end).unwrap_or_default());
         }
+        self.claims.drain(..end);
+        self.claimed = self.claimed.saturating_sub(1);
     }
 
     /// Nobody is answered any more.
     pub(super) fn forget_claims(&mut self) {
         self.claims.clear();
+        self.claimed = 0;
+    }
+
+    /// Gives memory back that it does not need now.
+    pub(super) fn rest(&mut self) {
+        self.user.shrink_to_fit();
+        self.claims.shrink_to_fit();
     }
 
     /// REIN: nobody is anybody.
@@ -167,7 +181,7 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut profile = Profile::default();
         (0..256).for_each(|_| profile.claim(&[b'x'; 500]));
-        assert!(profile.claims.iter().map(Vec::len).sum::<usize>() <= MAX_CLAIMS * KEPT);
+        assert!(profile.claims.len() <= usize::from(MAX_CLAIMS) * KEPT + 256);
         (0..=MAX_CLAIMS).for_each(|_| profile.claim_answered(230));
         assert_eq!(profile.user(), "", "one too many to know");
     }

@@ -63,6 +63,7 @@ impl Session {
         if found != Place::Outside {
             self.last_packet = around.now;
         }
+        self.is_at_rest = false;
         let acknowledged = self.acknowledgment(tap, packet, place, around, outcome);
         let disposition = self.payload(tap, packet, (position, place), around, outcome);
         self.unwatch(outcome);
@@ -169,7 +170,8 @@ impl Session {
             stream.resume_at(receivers);
             self.lost_lines(around, outcome);
         }
-        if let Some((_, stream)) = self.streams(tap).filter(|_| place != Place::Outside && inspected) {
+        let is_answer = place != Place::Outside && inspected;
+        if let Some((_, stream)) = self.streams(tap).filter(|(_, stream)| is_answer && stream.was_asked()) {
             let beyond = options::sacked(packet.options(), number);
             if stream.answered(unwrap(beyond, receivers)) {
                 self.lost_lines(around, outcome);

@@ -129,6 +129,9 @@ pub struct Session {
     /// Whether it has gone to `control`.
     is_tracked: bool,
     pub(super) is_over: bool,
+    /// It has given back what memory it does not need while it is silent.
+    #[serde(skip)]
+    pub(super) is_at_rest: bool,
 }
 
 impl Session {
@@ -155,6 +158,7 @@ impl Session {
             held_since: now,
             is_tracked: false,
             is_over: false,
+            is_at_rest: false,
         }
     }
 
@@ -363,7 +367,7 @@ impl Session {
     /// The keys of addresses that went out before all of theirs had come.
     pub fn promised(&self) -> impl Iterator<Item = PinholeKey> {
         let lines = [Some(&self.to_server), self.to_client.as_ref()].into_iter().flatten();
-        let promises = lines.filter_map(|stream| stream.line.promise);
+        let promises = lines.filter_map(|stream| stream.line.promise.as_deref());
         promises.filter(|promise| promise.broken.is_none()).map(|promise| promise.key)
     }
 

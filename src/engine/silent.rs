@@ -7,6 +7,7 @@ use super::Engine;
 use super::control::ControlTuple;
 use super::outcome::Outcome;
 use super::session::Session;
+use super::stream::Stream;
 
 /// How long nothing has come of a connection that is asked about. What was lost on the way comes again before, as a rule.
 const SILENT: Duration = Duration::from_secs(4);
@@ -18,6 +19,17 @@ const PARTS: u64 = 4;
 impl Session {
     fn is_silent(&self, now: Duration) -> bool {
         !self.is_over && now.saturating_sub(self.last_packet) >= SILENT
+    }
+
+    /// Gives back what memory it will need again with its next packet alone, once it is silent.
+    pub(super) fn rest(&mut self, now: Duration) {
+        if self.is_at_rest || !self.is_silent(now) {
+            return;
+        }
+        self.is_at_rest = true;
+        self.to_server.rest();
+        self.to_client.iter_mut().for_each(Stream::rest);
+        self.dialogue.rest();
     }
 }
 

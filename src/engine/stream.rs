@@ -40,8 +40,10 @@ enum Absence {
     /// Nothing has come since: what comes may have passed before, or lie far ahead.
     Unknown,
     /// The first segment since came then (time since boot). What goes on from where the stream stands waits until the
-    /// receiver has been `asked`, and has answered.
-    Waiting { since: Duration, asked: bool },
+    /// receiver has been asked, and has answered.
+    Waiting { since: Duration },
+    /// It was asked; the first segment came then.
+    Asked { since: Duration },
     /// It has: what goes on from where the stream stands may pass. Until it comes, nothing else may pass unseen.
     Answered,
 }
@@ -86,8 +88,8 @@ pub struct Stream {
     /// When the first acknowledgment since then came (time since boot).
     #[serde(skip)]
     lacking_since: Option<Duration>,
-    /// Where the last segment that lay ahead lies, and how often it has come in a row.
-    ahead: Option<(u64, u8)>,
+    /// Where the last segment that lay ahead lies, and how often it has come in a row; twice 0 where there was none.
+    ahead: (u64, u8),
 }
 
 impl Stream {
@@ -179,11 +181,9 @@ impl Stream {
     /// A segment at `position` lies ahead. Returns whether it has come so often that what lies before it must
     /// have passed unseen: while the daemon was away, or between a flush of the firewall and its repair.
     pub fn misses_nothing_before(&mut self, position: u64) -> bool {
-        let count = match self.ahead {
-            Some((last, count)) if last == position => count.saturating_add(1),
-            _ => 1,
-        };
-        self.ahead = Some((position, count));
+        let (last, before) = self.ahead;
+        let count = if last == position { before.saturating_add(1) } else { 1 };
+        self.ahead = (position, count);
         self.may_lack && count >= PROOF_OF_GAP && self.edits.is_untouched()
     }
 
@@ -194,12 +194,12 @@ impl Stream {
 
     /// Whether something may have passed unseen while the daemon was away.
     pub fn is_unclear(&self) -> bool {
-        matches!(self.absence, Absence::Unknown | Absence::Waiting { .. })
+        matches!(self.absence, Absence::Unknown | Absence::Waiting { .. } | Absence::Asked { .. })
     }
 
     /// Whether nothing may pass unseen: the receiver's answer is awaited, or what may pass since then.
     pub fn is_watched(&self) -> bool {
-        matches!(self.absence, Absence::Waiting { .. } | Absence::Answered)
+        matches!(self.absence, Absence::Waiting { .. } | Absence::Asked { .. } | Absence::Answered)
     }
 
     /// Something comes that goes on where the stream stands, or ahead of it, and may have passed before: an edit would
@@ -207,18 +207,23 @@ impl Stream {
     /// empty segment below what it has, which is answered with what it has (RFC 9293, section 3.10.7.4).
     pub fn asks(&mut self, now: Duration) -> bool {
         let since = match self.absence {
-            Absence::Waiting { since, .. } => since,
+            Absence::Waiting { since } | Absence::Asked { since } => since,
             Absence::Over | Absence::Unknown | Absence::Answered => now,
         };
         let asked = now.saturating_sub(since) >= BEFORE_ASKING;
-        self.absence = Absence::Waiting { since, asked };
+        self.absence = if asked { Absence::Asked { since } } else { Absence::Waiting { since } };
         asked
+    }
+
+    /// Whether the receiver has been [asked](Self::asks) what it has.
+    pub fn was_asked(&self) -> bool {
+        matches!(self.absence, Absence::Asked { .. })
     }
 
     /// The receiver has everything before `has`, with gaps perhaps, and nothing behind, if this answers what it was
     /// [asked](Self::asks). Returns whether some of it passed unseen.
     pub fn answered(&mut self, has: u64) -> bool {
-        if !matches!(self.absence, Absence::Waiting { asked: true, .. }) {
+        if !self.was_asked() {
             return false;
         }
         let passed = has > self.next;
@@ -236,20 +241,27 @@ impl Stream {
 
     /// Something comes that goes on where the stream stands, and can't be hurt by having passed before.
     pub fn goes_on(&mut self) {
-        self.ahead = None;
+        self.ahead = (0, 0);
         self.absence = Absence::Over;
     }
 
     /// Takes all edits back. Returns the promise that a cut line was waiting with.
     pub fn undo_edits(&mut self) -> Option<Promise> {
         self.edits = Edits::default();
-        self.line.promise.take()
+        self.line.promise.take().map(|promise| *promise)
+    }
+
+    /// Gives memory back that it does not need now.
+    pub fn rest(&mut self) {
+        self.edits.rest();
+        self.line.rest();
+        self.history.rest();
     }
 
     /// Goes on at `position`: what lies before it passed unseen.
     pub fn resume_at(&mut self, position: u64) {
         self.next = self.next.max(position);
-        self.ahead = None;
+        self.ahead = (0, 0);
         self.line.behead(self.is_unclear());
     }
 

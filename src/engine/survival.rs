@@ -17,9 +17,13 @@ impl Engine {
         self.sessions.values_mut().for_each(|session| session.was_unattended(false));
     }
 
-    /// A session as bytes, to be saved before the verdict; `None` once it is gone.
-    pub fn save(&self, tuple: &ControlTuple) -> Option<Vec<u8>> {
-        self.sessions.get(tuple).and_then(|session| postcard::to_stdvec(session).ok())
+    /// A session as bytes, to be saved before the verdict; `None` once it is gone. They are written to `buffer`, over what
+    /// is in it; whoever keeps that saves without an allocation.
+    pub fn save<'b>(&self, tuple: &ControlTuple, buffer: &'b mut Vec<u8>) -> Option<&'b [u8]> {
+        let session = self.sessions.get(tuple)?;
+        buffer.clear();
+        *buffer = postcard::to_extend(session, std::mem::take(buffer)).ok()?;
+        Some(buffer)
     }
 
     /// Takes up a saved session after the daemon was away; `held` tells of which none of the packets can have passed
@@ -63,7 +67,7 @@ impl Engine {
         if session.view.is_some() {
             *self.per_client.entry(client).or_default() += 1;
         }
-        self.sessions.insert(tuple, session);
+        self.sessions.insert(session);
         Ok(tuple)
     }
 

@@ -12,7 +12,7 @@ use super::pinhole::Pinhole;
 const MAX_OUTSTANDING: usize = 256;
 
 /// A command that waits for its final reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outstanding {
     /// The connection itself, which is answered by the greeting.
     Greeting,
@@ -24,8 +24,8 @@ pub enum Outstanding {
     Reinitialize,
     /// AUTH.
     Auth,
-    /// PORT or EPRT, with the pinhole that a 200 opens.
-    Active(Option<Pinhole>),
+    /// PORT or EPRT, with the pinhole that a 200 opens, which is several times as large as all else.
+    Active(Option<Box<Pinhole>>),
     /// PASV.
     Passive,
     /// EPSV.
@@ -59,7 +59,7 @@ impl From<Verb> for Outstanding {
 impl Outstanding {
     /// Whether servers are known to leave this command without a final reply of its own, and a reply with this
     /// code is none to it: an aborted transfer and its ABOR get one or two between them.
-    fn may_stay_unanswered(self, code: u16) -> bool {
+    fn may_stay_unanswered(&self, code: u16) -> bool {
         match self {
             Self::Transfer | Self::Abort => matches!(code, 200 | 227 | 229 | 230),
             Self::Blank => !matches!(code, 500..=503),
@@ -80,7 +80,7 @@ impl Default for Waiting {
 
 impl Waiting {
     /// Whether one more such command can be remembered.
-    pub fn has_room_for(&self, command: Outstanding) -> bool {
+    pub fn has_room_for(&self, command: &Outstanding) -> bool {
         let joins =
             matches!((self.0.back(), command), (Some(Outstanding::Others(_)), Outstanding::Others(_)));
         joins || self.0.len() < MAX_OUTSTANDING
@@ -88,19 +88,19 @@ impl Waiting {
 
     /// One more waits. Without room for it, replies can no longer be told apart.
     pub fn push(&mut self, command: Outstanding) {
-        let has_room = self.has_room_for(command);
+        let has_room = self.has_room_for(&command);
         match (self.0.back_mut(), command) {
             (Some(Outstanding::Others(count)), Outstanding::Others(more)) => {
                 *count = count.saturating_add(more);
             }
-            _ if has_room => self.0.push_back(command),
+            (_, command) if has_room => self.0.push_back(command),
             _ => {}
         }
     }
 
     /// The next to be answered.
-    pub fn next(&self) -> Option<Outstanding> {
-        self.0.front().copied()
+    pub fn next(&self) -> Option<&Outstanding> {
+        self.0.front()
     }
 
     /// The command that a final reply with this code answers.
@@ -132,7 +132,7 @@ impl Waiting {
     /// The pinholes that PORT and EPRT commands have asked for.
     pub fn asked(&self) -> impl Iterator<Item = Pinhole> {
         self.0.iter().filter_map(|one| match one {
-            Outstanding::Active(pinhole) => *pinhole,
+            Outstanding::Active(pinhole) => pinhole.as_deref().copied(),
             _ => None,
         })
     }
@@ -140,10 +140,15 @@ impl Waiting {
     /// Their 200s open nothing. Returns what they would have opened.
     pub fn withdraw_asked(&mut self) -> Vec<Pinhole> {
         let asked = self.0.iter_mut().filter_map(|one| match one {
-            Outstanding::Active(pinhole) => pinhole.take(),
+            Outstanding::Active(pinhole) => pinhole.take().map(|pinhole| *pinhole),
             _ => None,
         });
         asked.collect()
+    }
+
+    /// Gives memory back that they do not need now.
+    pub fn rest(&mut self) {
+        self.0.shrink_to_fit();
     }
 
     /// None waits any more.
@@ -159,7 +164,7 @@ mod tests {
     fn waiting(commands: &[Outstanding]) -> Waiting {
         let mut waiting = Waiting::default();
         waiting.answered(220);
-        commands.iter().for_each(|&command| waiting.push(command));
+        commands.iter().for_each(|command| waiting.push(command.clone()));
         waiting
     }
 
@@ -192,6 +197,6 @@ mod tests {
         assert_eq!(waiting.0.len(), 2);
         (0..MAX_OUTSTANDING).for_each(|_| waiting.push(Outstanding::Transfer));
         assert_eq!(waiting.0.len(), MAX_OUTSTANDING);
-        assert!(!waiting.has_room_for(Outstanding::Passive));
+        assert!(!waiting.has_room_for(&Outstanding::Passive));
     }
 }

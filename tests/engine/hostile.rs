@@ -9,7 +9,7 @@ use ftpalg::engine::session::Tap;
 use ftpalg::engine::{Engine, MAX_SESSIONS_PER_CLIENT, Verdict};
 use proptest::prelude::*;
 
-use crate::router::{Site, policy};
+use crate::router::{Site, policy, saved};
 use crate::segment::Segment;
 
 /// What one session may take on disk: an unfinished line, 16 edits, 256 outstanding commands, some pinholes.
@@ -158,7 +158,7 @@ fn attack(initials: (u32, u32), steps: &[Step], repeat: usize) {
             bytes[at] ^= bits;
         }
         hand(&mut engine, now, tap, &mut bytes, step.is_refused);
-        if let Some(saved) = engine.save(&tuple) {
+        if let Some(saved) = saved(&engine, &tuple) {
             assert!(saved.len() < LARGEST_SESSION, "{} bytes", saved.len());
             if step.restarts {
                 engine = Engine::new(policy(), 2);
@@ -258,7 +258,7 @@ fn saved_session(initials: (u32, u32)) -> Vec<u8> {
         engine.committed(site.tuple());
     }
     assert!(engine.sessions().all(|session| session.is_shifted));
-    engine.save(&site.tuple()).unwrap()
+    saved(&engine, &site.tuple()).unwrap()
 }
 
 /// One host cannot lock all others out of inspection, and what it had is free when it has gone.

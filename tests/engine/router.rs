@@ -53,6 +53,12 @@ pub fn policy() -> Policy {
     }
 }
 
+/// A session as it is saved.
+pub fn saved(engine: &Engine, tuple: &ControlTuple) -> Option<Vec<u8>> {
+    let mut buffer = Vec::new();
+    engine.save(tuple, &mut buffer).map(<[u8]>::to_vec)
+}
+
 /// What the kernel holds.
 #[derive(Debug, Default)]
 pub struct Kernel {
@@ -208,7 +214,7 @@ impl Router {
             } else {
                 self.events.extend(self.engine.committed(tuple));
             }
-            match self.engine.save(&tuple) {
+            match saved(&self.engine, &tuple) {
                 Some(saved) => {
                     assert!(saved.len() <= 8192 - 16, "a session of {} bytes", saved.len());
                     self.saved.insert(tuple, saved)

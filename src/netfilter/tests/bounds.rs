@@ -34,7 +34,7 @@ fn fill(host: &Host, set: &str, size: u32) {
 #[test]
 fn a_full_set_of_control_connections_takes_no_more_and_keeps_what_it_has() {
     let (host, mut firewall) = installed(&config());
-    fill(&host, "control4", 65_536);
+    fill(&host, "control4", 131_072);
     let known = tuple("203.0.113.0:1024", "192.0.2.1:21");
     let other = tuple("198.51.100.7:1024", "192.0.2.1:21");
     assert!(matches!(firewall.commit(&[Change::Track(other)]), Err(CommitError::Full)));
@@ -85,8 +85,8 @@ fn a_connection_passes_where_no_more_can_be_held_up() {
     // With tables of this size the minute of `control_new` can be over before the test is.
     hold(&[Change::Track(known)]).unwrap();
     // Two crowds one after the other: the first has ended, but nobody has taken it out.
-    let ended: Vec<_> = crowd(131_072).collect();
-    for crowd in ended.chunks(65_536) {
+    let ended: Vec<_> = crowd(262_144).collect();
+    for crowd in ended.chunks(131_072) {
         for change in [Change::Shift, Change::Forget] {
             hold(&crowd.iter().copied().map(change).collect::<Vec<_>>()).unwrap();
         }

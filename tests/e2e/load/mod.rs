@@ -201,7 +201,7 @@ fn a_session_gets_through_where_no_more_can_be_followed() -> Result<()> {
     let net = Setup::new(Topology::Masquerade).build()?;
     let server = net.serve(ServerKind::Vsftpd)?;
     let others =
-        (0..65_536).map(|port| format!("192.0.2.{} . 21 . 192.0.2.9 . {}", port >> 14, port & 0x3fff));
+        (0..131_072).map(|port| format!("192.0.2.{} . 21 . 192.0.2.9 . {}", port >> 14, port & 0x3fff));
     let others = others.collect::<Vec<_>>().join(", ");
     net.router().nft(&format!("add element inet ftpalg control4 {{ {others} }}"))?;
     let mut session = Session::open(&net, &server)?;

@@ -11,7 +11,7 @@ use ftpalg::engine::session::Tap;
 use ftpalg::engine::{Decision, Engine, Verdict};
 
 use super::{site, wire};
-use crate::router::{Site, policy};
+use crate::router::{Site, policy, saved};
 use crate::segment::Segment;
 
 /// What one session may take on disk, as in the daemon's store.
@@ -166,7 +166,7 @@ impl Attack {
 
     /// The saved session with some bytes changed: pairs of place and value.
     fn damage(&mut self, bytes: &[u8]) {
-        let Some(mut saved) = self.engine.save(&self.site.tuple()) else { return };
+        let Some(mut saved) = saved(&self.engine, &self.site.tuple()) else { return };
         for pair in bytes.chunks_exact(3) {
             let at = usize::from(u16::from_be_bytes([pair[0], pair[1]])) % saved.len();
             saved[at] = pair[2];
@@ -181,7 +181,7 @@ impl Attack {
     fn restart(&mut self) {
         let mut engine = Engine::new(policy(), 3);
         for session in self.engine.sessions() {
-            let saved = self.engine.save(&session.tuple).expect("it is there");
+            let saved = saved(&self.engine, &session.tuple).expect("it is there");
             let restored = engine.restore(&saved, |_| session.is_shifted);
             assert!(restored.is_ok() || self.is_damaged, "what was saved can be restored: {restored:?}");
         }
@@ -193,7 +193,7 @@ impl Attack {
             return;
         }
         for session in self.engine.sessions() {
-            let saved = self.engine.save(&session.tuple).expect("it is there");
+            let saved = saved(&self.engine, &session.tuple).expect("it is there");
             assert!(saved.len() <= LARGEST_SESSION, "{} bytes", saved.len());
         }
         let sessions = self.engine.sessions().count();

@@ -85,7 +85,7 @@ def syns():
     nowhere = address("server").rsplit(".", 1)[0]
     # So many SYNs in ten seconds are more than a script sends on a busy machine: most of them are put in as the rule would
     # have put them in.
-    room = 65_536 - elements("control_new4")
+    room = 131_072 - elements("control_new4")
     filled = [f"{nowhere}.{240 + n // 60_000} . 21 . {LAB['seen']} . {1024 + n % 60_000} timeout 30s" for n in range(room)]
     with open(os.path.join(LAB["dir"], "filled.nft"), "w") as file:
         file.write("add element inet ftpalg control_new4 { " + ", ".join(filled) + " }\n")

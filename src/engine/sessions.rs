@@ -1,0 +1,82 @@
+//! The sessions of an engine, by their names.
+//!
+//! A session lies by itself, so that the table, which doubles when it is full, holds nothing but addresses; and its name
+//! stands in the session alone.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+
+use super::SPARE;
+use super::control::ControlTuple;
+use super::session::Session;
+
+/// Sessions, each under its own tuple. The hash has a key that nobody outside knows: names are chosen by strangers.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    table: HashTable<Box<Session>>,
+    keys: RandomState,
+}
+
+impl Sessions {
+    /// The session of this name.
+    pub fn get(&self, tuple: &ControlTuple) -> Option<&Session> {
+        let hash = self.keys.hash_one(tuple);
+        self.table.find(hash, |session| session.tuple == *tuple).map(|session| &**session)
+    }
+
+    /// The same, to be changed, except for its name.
+    pub fn get_mut(&mut self, tuple: &ControlTuple) -> Option<&mut Session> {
+        let hash = self.keys.hash_one(tuple);
+        self.table.find_mut(hash, |session| session.tuple == *tuple).map(|session| &mut **session)
+    }
+
+    /// Whether there is one of this name.
+    pub fn contains(&self, tuple: &ControlTuple) -> bool {
+        self.get(tuple).is_some()
+    }
+
+    /// Puts a session in, and takes out the one that has had its name.
+    pub fn insert(&mut self, session: Session) {
+        self.remove(&session.tuple);
+        let Self { table, keys } = self;
+        let hash = keys.hash_one(session.tuple);
+        table.insert_unique(hash, Box::new(session), |other| keys.hash_one(other.tuple));
+    }
+
+    /// Takes the session of this name out.
+    pub fn remove(&mut self, tuple: &ControlTuple) -> Option<Box<Session>> {
+        let hash = self.keys.hash_one(tuple);
+        let found = self.table.find_entry(hash, |session| session.tuple == *tuple).ok()?;
+        Some(found.remove().0)
+    }
+
+    /// All of them, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &Session> {
+        self.table.iter().map(|session| &**session)
+    }
+
+    /// The same, to be changed, except for their names.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.table.iter_mut().map(|session| &mut **session)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// As [`super::give_back`].
+    pub fn give_back(&mut self) {
+        let Self { table, keys } = self;
+        if table.capacity() > 4 * table.len() + SPARE {
+            table.shrink_to(2 * table.len(), |session| keys.hash_one(session.tuple));
+        }
+    }
+}
