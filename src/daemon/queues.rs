@@ -42,8 +42,7 @@ impl Bound {
 /// net/netlink/af_netlink.c).
 const SOCKETS: &str = "/proc/self/net/netlink";
 
-/// What a control connection's packet takes of a socket's buffer, in bytes, with the kernel's own data about it: some 250
-/// fill the default of 208 KiB.
+/// What a control connection's packet takes of a socket's buffer, in bytes, with the kernel's own data about it.
 const PACKET: u64 = 850;
 
 /// A queue of this process.

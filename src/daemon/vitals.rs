@@ -69,14 +69,14 @@ pub struct Latency {
 pub type SharedLatency = Arc<Latency>;
 
 impl Latency {
-    /// One verdict took so long.
-    pub fn observe(&self, took: Duration) {
+    /// So many verdicts took so long, each of them.
+    pub fn observe(&self, took: Duration, verdicts: u64) {
         let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let place = BOUNDS.iter().position(|bound| nanoseconds <= *bound).unwrap_or(BOUNDS.len());
         if let Some(bucket) = self.buckets.get(place) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+            bucket.fetch_add(verdicts, Ordering::Relaxed);
         }
-        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+        self.nanoseconds.fetch_add(nanoseconds.saturating_mul(verdicts), Ordering::Relaxed);
     }
 
     /// Adds what it has seen to a sum over workers.
@@ -103,9 +103,10 @@ mod tests {
     fn a_verdict_falls_into_the_first_bucket_that_holds_it() {
         let latency = Latency::default();
         for nanoseconds in [0, 5_000, 5_001, 250_000_000, 250_000_001] {
-            latency.observe(Duration::from_nanos(nanoseconds));
+            latency.observe(Duration::from_nanos(nanoseconds), 1);
         }
-        latency.observe(Duration::MAX);
+        latency.observe(Duration::MAX, 1);
+        latency.observe(Duration::from_nanos(50_000_001), 0);
         let mut sum = Latencies::default();
         latency.add_to(&mut sum);
         let mut expected = [0; BOUNDS.len() + 1];

@@ -13,7 +13,6 @@ use ftpalg::engine::packet::Packet;
 use ftpalg::engine::pinhole::Change;
 use ftpalg::engine::session::{Session, Tap};
 use ftpalg::engine::{Decision, Engine, Verdict};
-use nfq::{Message, Queue};
 use tracing::{Level, debug, warn};
 
 use super::about::{self, About};
@@ -23,12 +22,11 @@ use super::liveness::Progress;
 use super::queues;
 use super::shared::{Shared, SharedEngine, lock};
 use super::vitals::SharedLatency;
-use crate::netfilter::{CommitError, ConnTrack, only_new, open_sockets};
+use crate::netfilter::{CommitError, ConnTrack, Queue, Waiting};
 
 /// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. It is the
-/// kernel's own default (`NFQNL_QMAX_DEFAULT`). With its default for the buffers of sockets (`net.core.rmem_default`,
-/// 208 KiB) some 250 packets fill the queue's socket before, and what follows is dropped as well; `nfq` has no way to
-/// enlarge that. Control connections have few packets under way: these are hundreds of busy sessions at once.
+/// kernel's own default (`NFQNL_QMAX_DEFAULT`). Control connections have few packets under way: these are hundreds of
+/// busy sessions at once.
 const QUEUE_LENGTH: u32 = 1024;
 
 /// Hook numbers (linux/netfilter.h).
@@ -87,13 +85,10 @@ impl Worker {
     /// Binds queue `number`. Nothing may be diverted to it before.
     pub fn new(number: u16, engine: SharedEngine, shared: Arc<Shared>) -> Result<Self, QueueError> {
         let fault = |source| QueueError::Refused { number, source };
-        let before = open_sockets();
         let mut queue = Queue::open().map_err(fault)?;
-        if let Some(socket) = only_new(&before) {
-            queues::is_own(number, socket.inode);
-        }
-        queue.bind(number).map_err(|source| are_free(number..number + 1).err().unwrap_or(fault(source)))?;
-        queue.set_queue_max_len(number, QUEUE_LENGTH).map_err(fault)?;
+        queues::is_own(number, queue.inode().map_err(fault)?);
+        let bound = queue.bind(number, QUEUE_LENGTH);
+        bound.map_err(|source| are_free(number..number + 1).err().unwrap_or(fault(source)))?;
         let conntrack = ConnTrack::open().map_err(fault)?;
         Ok(Self {
             queue,
@@ -121,57 +116,53 @@ impl Worker {
     /// Gives verdicts until the queue is gone.
     pub fn run(mut self) -> io::Error {
         loop {
-            let result = self.queue.recv().and_then(|message| {
-                let start = Instant::now();
-                let message = self.judge(message);
-                let result = self.queue.verdict(message);
-                self.latency.observe(start.elapsed());
-                result
-            });
-            self.progress.fetch_add(1, Ordering::Relaxed);
-            match result {
+            match self.packets() {
                 Ok(()) => {}
-                // The kernel answers a verdict only if it has lost the packet meanwhile: its interface went away, or
-                // the rules were replaced, which empties every queue (nfqnl_recv_verdict, nfqnl_nf_hook_drop).
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                    debug!("a packet was gone before its verdict");
-                }
-                // No memory for a verdict: its packet stays behind, and its sender sends it again.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS)) => {
-                    warn!("a packet waits because the kernel takes no verdict: {error}");
-                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return error,
             }
         }
     }
 
-    fn judge(&mut self, mut message: Message) -> Message {
-        let tap = match message.get_hook() {
+    /// The verdicts on all packets that wait. The kernel gets them together, when everything that any of the packets
+    /// asks for has been done: should the daemon be killed before, all of them are sent again, and find what was saved.
+    fn packets(&mut self) -> io::Result<()> {
+        let received = self.queue.receive()?;
+        let start = Instant::now();
+        let mut verdicts = 0;
+        for index in 0..received {
+            match self.queue.take(index, &mut self.packet) {
+                Ok(Some(waiting)) => {
+                    let judged = self.judge(waiting);
+                    may_go_on(judged)?;
+                    verdicts += 1;
+                    self.progress.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(None) => {}
+                Err(error) => may_go_on(Err(error))?,
+            }
+        }
+        may_go_on(self.queue.hand_over())?;
+        self.latency.observe(start.elapsed(), verdicts);
+        Ok(())
+    }
+
+    /// The packet in the buffer gets its verdict.
+    fn judge(&mut self, waiting: Waiting) -> io::Result<()> {
+        let tap = match waiting.hook {
             hook::POSTROUTING | hook::INPUT => Tap::ToServer,
             hook::PREROUTING | hook::OUTPUT => Tap::ToClient,
-            _ => return message,
+            _ => return self.queue.accept(waiting, None, None),
         };
-        self.packet.clear();
-        self.packet.extend_from_slice(message.get_payload());
-        let (verdict, is_translated) = if message.get_original_len() > self.packet.len() {
-            (Verdict::Drop, false)
-        } else {
-            self.verdict(tap)
-        };
+        let (verdict, is_translated) =
+            if waiting.is_whole { self.verdict(tap) } else { (Verdict::Drop, false) };
         let mark = self.shared.translated_mark();
-        if is_translated && mark != 0 {
-            message.set_nfmark(message.get_nfmark() | mark);
-        }
+        let mark = (is_translated && mark != 0).then_some(waiting.mark | mark);
         match verdict {
-            Verdict::Pass => message.set_verdict(nfq::Verdict::Accept),
-            Verdict::PassEdited => {
-                message.set_payload(self.packet.as_slice());
-                message.set_verdict(nfq::Verdict::Accept);
-            }
-            Verdict::Drop | Verdict::LookUp(_) => message.set_verdict(nfq::Verdict::Drop),
+            Verdict::Pass => self.queue.accept(waiting, mark, None),
+            Verdict::PassEdited => self.queue.accept(waiting, mark, Some(&self.packet)),
+            Verdict::Drop | Verdict::LookUp(_) => self.queue.drop(waiting),
         }
-        message
     }
 
     /// The verdict on the packet in the buffer, once everything that it asks for has been done, and whether it
@@ -303,4 +294,20 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether what the kernel says of a verdict keeps the queue from going on.
+fn may_go_on(result: io::Result<()>) -> io::Result<()> {
+    let Err(error) = result else { return Ok(()) };
+    match error.raw_os_error() {
+        // The kernel answers a verdict only if it has lost the packet meanwhile: its interface went away, or the rules
+        // were replaced, which empties every queue (nfqnl_recv_verdict, nfqnl_nf_hook_drop).
+        Some(libc::ENOENT) => debug!("a packet was gone before its verdict"),
+        // No memory for a verdict: its packet stays behind, and its sender sends it again.
+        Some(libc::ENOMEM | libc::ENOBUFS) => {
+            warn!("packets wait because the kernel takes no verdict: {error}");
+        }
+        _ => return Err(error),
+    }
+    Ok(())
 }

@@ -1,8 +1,8 @@
-//! nftables, conntrack and the rules that queue: everything that the daemon asks of the kernel besides packets.
+//! nftables, conntrack and the queues: everything that the daemon asks of the kernel.
 //!
 //! [`Firewall`] holds the table (nft-rules/ftpalg.nft) and carries out the engine's
 //! [changes](ftpalg::engine::pinhole::Change); [`Watch`] tells when somebody else touched the ruleset; [`ConnTrack`]
-//! finds the client's view of a control connection; [`kernel`] tells what is missing.
+//! finds the client's view of a control connection; [`Queue`] brings packets; [`kernel`] tells what is missing.
 
 mod accept;
 pub mod conntrack;
@@ -15,6 +15,7 @@ pub mod kernel;
 mod listing;
 mod netlink;
 mod probe;
+mod queue;
 pub mod ruleset;
 mod sys;
 mod transaction;
@@ -27,8 +28,9 @@ pub use firewall::Firewall;
 pub use inspect::{Inspector, Left};
 pub use listing::{Listing, ListingError, MarkedRoute, Trial, marked_routes};
 pub use probe::Counter;
+pub use queue::{Queue, Waiting};
 pub use ruleset::Live;
-pub use sys::{give_memory_back, inherit, keep_no_memory, only_new, open_sockets};
+pub use sys::{give_memory_back, inherit, keep_no_memory};
 pub use transaction::CommitError;
 pub use watch::{Foreign, Watch};
 

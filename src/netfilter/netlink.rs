@@ -50,14 +50,15 @@ pub struct Request(Vec<u8>);
 impl Request {
     /// A request of `kind` in `subsystem`, about a family (`NFPROTO_*`), with flags besides NLM_F_REQUEST.
     pub fn new(subsystem: u8, kind: u8, family: u8, flags: u16) -> Self {
-        let request = u16::try_from(libc::NLM_F_REQUEST).unwrap_or(1);
         let mut bytes = Vec::with_capacity(128);
-        bytes.extend([0; 4]);
-        bytes.extend(u16::from_be_bytes([subsystem, kind]).to_ne_bytes());
-        bytes.extend((flags | request).to_ne_bytes());
-        bytes.extend([0; 8]);
-        bytes.extend([family, 0, 0, 0]);
+        push_header(&mut bytes, subsystem, kind, family, flags, 0);
         Request(bytes)
+    }
+
+    /// It is about the one of the subsystem's resources that has this number: a queue.
+    pub fn about(mut self, number: u16) -> Self {
+        self.0[18..20].copy_from_slice(&number.to_be_bytes());
+        self
     }
 
     /// Adds an attribute.
@@ -80,9 +81,8 @@ impl Request {
     }
 
     /// The message, with its length and sequence number filled in.
-    fn finish(mut self, sequence: u32) -> Vec<u8> {
-        let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        self.0[0..4].copy_from_slice(&length.to_ne_bytes());
+    pub fn finish(mut self, sequence: u32) -> Vec<u8> {
+        set_length(&mut self.0, 0);
         self.0[8..12].copy_from_slice(&sequence.to_ne_bytes());
         self.0
     }
@@ -106,7 +106,25 @@ impl Nest {
     }
 }
 
-fn push_attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+/// Appends the beginning of a message, as [`Request::new`] has it, about the resource `number`. [`set_length`] ends it.
+pub fn push_header(bytes: &mut Vec<u8>, subsystem: u8, kind: u8, family: u8, flags: u16, number: u16) {
+    let request = u16::try_from(libc::NLM_F_REQUEST).unwrap_or(1);
+    bytes.extend([0; 4]);
+    bytes.extend(u16::from_be_bytes([subsystem, kind]).to_ne_bytes());
+    bytes.extend((flags | request).to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend([family, 0]);
+    bytes.extend(number.to_be_bytes());
+}
+
+/// The message that begins at `start` ends here.
+pub fn set_length(bytes: &mut [u8], start: usize) {
+    let length = u32::try_from(bytes.len() - start).unwrap_or(u32::MAX);
+    bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
+}
+
+/// Appends an attribute.
+pub fn push_attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let length = u16::try_from(ATTRIBUTE_HEADER + value.len()).unwrap_or(u16::MAX);
     bytes.extend(length.to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
@@ -145,7 +163,7 @@ impl<'a> Message<'a> {
             return None;
         }
         let number = i32::from_ne_bytes(self.payload.get(0..4)?.try_into().ok()?);
-        Some(if number == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-number)) })
+        Some(if number == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(number.saturating_neg())) })
     }
 
     /// Whether it is the message `kind` of `subsystem`.

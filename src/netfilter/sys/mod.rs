@@ -2,6 +2,7 @@
 //! build that the `nftnl` crate has no safe words for. Everything that these modules offer is safe.
 #![allow(unsafe_code, reason = "calls into libnftables, libmnl, libnftnl and libc")]
 
+mod datagrams;
 mod libnftables;
 mod libnftnl;
 mod socket;
@@ -10,6 +11,7 @@ use std::ffi::c_int;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
+pub use datagrams::{Datagrams, lose_silently};
 pub use libnftables::{ListStyle, Nft};
 pub use libnftnl::{ElementBatch, ElementMessage, NativeQueue, Queues, Verb, XtQueue};
 pub use socket::{Buffer, Owner, Socket, port_id, transact};
