@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use ftpalg::engine::pinhole::Change;
 
-use super::net::{Connected, Net, connects, is_dropped, listen};
+use super::net::{Connected, Net, connects, is_dropped, is_refused, listen};
 use super::*;
 
 /// A router that lets everything through, so that what does not come through has been held back.
@@ -92,4 +92,27 @@ fn a_data_connection_does_not_begin_without_its_nat() {
     }
     is_dropped(&net.server, "192.168.1.2:4000");
     assert!(unseen(&net) > 0);
+}
+
+/// The mark by which the second table watches is the one that the administrator's filter accepts. No DNAT of somebody
+/// else's lets a packet keep it.
+#[test]
+fn what_is_watched_is_not_accepted() {
+    for priority in [-150, -110, -100] {
+        let net = Net::new();
+        let listeners = [listen(&net.server, "198.51.100.9:21"), listen(&net.server, "198.51.100.9:80")];
+        let mut control = connects(&net.client, "198.51.100.9:21", &listeners[0]);
+        let (client, end) = ends(&mut control);
+        assert!(comes_through("PORT\r\n", client, end, LONG));
+        net.router.sh(&format!(
+            "nft 'add table inet other; add chain inet other pre {{ type nat hook prerouting priority {priority}; }}; \
+             add rule inet other pre tcp dport 8080 dnat ip to 198.51.100.9:80'"
+        ));
+        is_refused(&net.client, "198.51.100.9:8080");
+        is_refused(&net.client, "198.51.100.9:80");
+        // It would come through, if it were accepted.
+        net.router.sh("nft insert rule inet filter forward tcp dport 80 accept");
+        connects(&net.client, "198.51.100.9:8080", &listeners[1]);
+        assert_eq!(net.leaked(), 0);
+    }
 }
