@@ -115,9 +115,8 @@ impl Queue {
         send(&self.socket, &request.finish(0), SendFlags::empty())?;
         loop {
             let received = self.receive()?;
-            let answers =
-                (0..received).filter_map(|index| Message::parse(self.received.datagram(index))?.error());
-            if let Some(answer) = answers.last() {
+            let message = |index| Message::parse(self.received.datagram(index));
+            if let Some(answer) = (0..received).find_map(|index| message(index)?.error()) {
                 return answer;
             }
         }

@@ -6,6 +6,7 @@ mod hold;
 mod net;
 mod pace;
 mod pinholes;
+mod queue;
 mod setup;
 mod taps;
 
