@@ -122,8 +122,8 @@ impl Queue {
         }
     }
 
-    /// Makes the socket's buffer large enough. Beyond the system's limit (`net.core.rmem_max`) that takes a right which
-    /// kernels before 5.16 want outside of containers as well; without it the buffer is as large as it may be.
+    /// Makes the socket's buffer large enough. Beyond the system's limit (`net.core.rmem_max`) that takes the right of
+    /// `CAP_NET_ADMIN` outside of all user namespaces; without it the buffer becomes as large as the limit lets it.
     fn make_room(&self, length: u32) {
         let bytes = usize::try_from(length).unwrap_or(0).saturating_mul(BUFFER);
         let _ = set_socket_recv_buffer_size_force(&self.socket, bytes)
