@@ -19,19 +19,23 @@ fn queue(net: &Net) -> Result<[u64; 2]> {
     Ok([waiting, full + unsent])
 }
 
-/// The daemon stands still while hundreds of packets come at once.
+/// The daemon stands still while more packets come at once than its queue holds.
 #[test]
 fn sessions_outlive_a_queue_that_overflows() -> Result<()> {
+    // More than 1,024 packets between them, of which each sends all without waiting for the first one's acknowledgment.
     const SESSIONS: &str = "45";
+    const COMMANDS: &str = "26";
     let (mut net, server, wiretap) = tapped(Topology::Masquerade, Plan::ShortInside, ServerKind::Vsftpd)?;
     let mut shifted = Session::open(&net, &server)?;
     shifted.fetch_in_all_modes()?;
+    let widen = "ip route change $(ip -4 route show default) initcwnd 30";
+    net.client().run("sh", ["-c", widen])?.success()?;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/peers/many_sessions.py");
     let dialled = net.dialled(&server);
     let (address, port) = (dialled.ip().to_string(), dialled.port().to_string());
     let mut many = net
         .client()
-        .command("/usr/bin/python3", [script, &address, &port, SESSIONS, "10"])
+        .command("/usr/bin/python3", [script, &address, &port, SESSIONS, COMMANDS])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
