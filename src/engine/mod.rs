@@ -196,11 +196,13 @@ impl Engine {
             Tap::ToServer => ControlTuple { server: packet.destination(), client: packet.source() },
             Tap::ToClient => ControlTuple { server: packet.source(), client: packet.destination() },
         };
+        // It may be another connection's, of the same name: nothing is held back because of it.
+        let begins = packet.is_syn() && packet.acknowledgment().is_none();
         if let Some(verdict) = self.lost(now, tap, tuple, &mut packet, outcome) {
             if verdict == Verdict::PassEdited {
                 packet.finish();
             }
-            return Decision { is_translated: true, ..Decision::of(verdict) };
+            return Decision { is_translated: !begins, ..Decision::of(verdict) };
         }
         match tap {
             Tap::ToServer if packet.is_syn() && packet.acknowledgment().is_none() => {
@@ -219,6 +221,7 @@ impl Engine {
         if session.needs_view(&packet) {
             return Decision::of(Verdict::LookUp(tuple));
         }
+        let was_greeted = session.dialogue.is_greeted();
         let disposition = if packet.is_syn() {
             session.handshake(tap, &mut packet, now, outcome)
         } else {
@@ -228,7 +231,7 @@ impl Engine {
         move_behind(&mut session.owed, &mut outcome.changes);
         move_behind(&mut session.unreported, &mut outcome.events);
         // A server that greets late must not wait for the next tick.
-        if !session.is_held() {
+        if session.dialogue.is_greeted() && !was_greeted {
             let due = session.hold_on(now);
             session.owed.extend(due);
         }
@@ -248,7 +251,7 @@ impl Engine {
             verdict,
             changes: session.owed.clone(),
             session: Some((tuple, session.id)),
-            is_translated: session.is_shifted || session.is_watched(),
+            is_translated: !begins && (session.is_shifted || session.is_watched()),
         }
     }
 

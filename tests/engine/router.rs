@@ -182,7 +182,13 @@ impl Router {
     pub fn queued(&mut self, now: Time, tap: Tap, mut bytes: Vec<u8>, dice: &mut Dice) -> Option<Vec<u8>> {
         let killed_at = if dice.happens(self.trouble.killed) { dice.below(3) } else { 3 };
         let time = Duration::from_millis(now);
+        let begins = Segment::decode(&bytes);
+        let begins = begins.syn && begins.acknowledgment.is_none();
         let mut decision = self.engine.handle(time, tap, &mut bytes);
+        assert!(
+            !begins || !decision.is_translated,
+            "nft-rules/hold.nft takes it for a packet that was not seen"
+        );
         if let Verdict::LookUp(tuple) = decision.verdict {
             let Site { client, dialled, .. } = self.site;
             let view = ClientView { client: client.ip(), dialled: dialled.ip(), mark: 7 };
