@@ -16,7 +16,7 @@ const SERVER: &str = "198.51.100.9:21";
 /// As many as the daemon's.
 const LENGTH: u32 = 1024;
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn open(host: &Host) -> Queue {
     host.run(|| Queue::open().unwrap())
