@@ -42,7 +42,7 @@ enum Command {
         #[arg(long, default_value_t = 800)]
         milliseconds: u64,
         /// The largest crowd of idle sessions.
-        #[arg(long, default_value_t = 60_000)]
+        #[arg(long, default_value_t = 100_000)]
         crowd: usize,
     },
     /// One figure of some contenders, to the terminal.

@@ -13,8 +13,18 @@ use crate::peer::client::Mode;
 use crate::peer::client::{Outcome, Work};
 use crate::peer::{CROWD_PORT, LOAD_PORT};
 
-/// The server's addresses: idle crowds need several, for a pair of addresses has no more than 64,512 ports.
-pub const SERVERS: [&str; 4] = ["192.0.2.9", "192.0.2.10", "192.0.2.11", "192.0.2.12"];
+/// The server's addresses: a pair of addresses has no more than 64,512 ports, and a process no more than 20,000 files on
+/// some machines, so idle crowds need several.
+pub const SERVERS: [&str; 8] = [
+    "192.0.2.9",
+    "192.0.2.10",
+    "192.0.2.11",
+    "192.0.2.12",
+    "192.0.2.13",
+    "192.0.2.14",
+    "192.0.2.15",
+    "192.0.2.16",
+];
 /// How many addresses the client has.
 const CLIENTS: u8 = 16;
 /// The queue of whoever has one.
