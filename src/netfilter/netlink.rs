@@ -326,7 +326,7 @@ impl Connection {
         match failure {
             Some(error) => Err(error),
             None if acknowledged => Ok(()),
-            None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no answer from the kernel")),
+            None => Err(no_answer()),
         }
     }
 
@@ -346,17 +346,13 @@ impl Connection {
                 }
                 None => {}
             });
-            match (received, failure) {
-                (Ok(()), None) if is_over => return Ok(()),
-                (Ok(()), Some(error)) if is_over => return Err(error),
-                (Ok(()), open) => failure = open,
-                (Err(error), Some(failure)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(failure);
+            match received {
+                Ok(()) if is_over => return failure.map_or(Ok(()), Err),
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(failure.unwrap_or_else(no_answer));
                 }
-                (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no answer from the kernel"));
-                }
-                (Err(error), _) => {
+                Err(error) => {
                     self.receive(|_| {})?;
                     return Err(error);
                 }
@@ -395,6 +391,10 @@ impl Connection {
             }
         }
     }
+}
+
+fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "no answer from the kernel")
 }
 
 #[cfg(test)]

@@ -52,11 +52,14 @@ pub struct Live<'a> {
 }
 
 impl Live<'_> {
-    /// The ports that the control connections lead to.
-    fn server_ports(&self) -> String {
+    /// The command that puts the ports into a set that the control connections lead to.
+    fn server_ports(&self, table: &str, set: &str) -> String {
         let tuples = [self.sessions, self.shifted, self.watched].into_iter().flatten();
         let ports: BTreeSet<u16> = tuples.map(|tuple| tuple.server.port()).collect();
-        ports.iter().map(|port| format!(", {port}")).collect()
+        if ports.is_empty() {
+            return String::new();
+        }
+        format!("add element inet {table} {set} {{ {} }}\n", list(ports))
     }
 
     fn commands(&self) -> Result<String, MixedFamilies> {
@@ -135,8 +138,7 @@ pub fn installation(config: &Config, replace: Replace, live: Live<'_>) -> Result
     if config.when_down == WhenDown::Drop {
         text += "add rule inet ftpalg divert drop\n";
     }
-    let _ =
-        writeln!(text, "add element inet ftpalg server_ports {{ {}{} }}", ports(config), live.server_ports());
+    text += &live.server_ports("ftpalg", "server_ports");
     text += &live.commands()?;
     Ok(text)
 }
@@ -169,11 +171,9 @@ pub fn held(live: Live<'_>, name: &str) -> String {
             "add element inet {name} {set}{version} {{ {here} . {port} . {there} . {other} timeout 5d }}\n"
         )
     };
-    let ports = live.server_ports();
-    let ports = ports.trim_start_matches(", ");
-    let ports = (!ports.is_empty()).then(|| format!("add element inet {name} watched_ports {{ {ports} }}\n"));
     let held = live.shifted.iter().chain(live.watched).map(|tuple| add("held", tuple));
-    ports.into_iter().chain(held).chain(live.sessions.iter().map(|tuple| add("watched", tuple))).collect()
+    let ports = live.server_ports(name, "watched_ports");
+    [ports].into_iter().chain(held).chain(live.sessions.iter().map(|tuple| add("watched", tuple))).collect()
 }
 
 /// The transaction that takes the table out. While shifted connections live, a table stays that lets none of their
@@ -188,11 +188,10 @@ pub fn removal(shifted: &[ControlTuple]) -> Result<String, MixedFamilies> {
 }
 
 fn definitions(verb: &str, config: &Config) -> String {
-    let (ports, mark) = (ports(config), config.mark);
+    let (ports, mark) = (list(config.control_ports.iter().copied()), config.mark);
     format!("{verb} control_ports = {{ {ports} }}\n{verb} pinhole_mark = {mark:#010x}\n")
 }
 
-fn ports(config: &Config) -> String {
-    let ports: Vec<String> = config.control_ports.iter().map(ToString::to_string).collect();
-    ports.join(", ")
+fn list(ports: impl IntoIterator<Item = u16>) -> String {
+    ports.into_iter().map(|port| port.to_string()).collect::<Vec<_>>().join(", ")
 }
