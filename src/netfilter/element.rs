@@ -55,12 +55,13 @@ pub enum Set {
 }
 
 impl Set {
-    /// All of those whose content the daemon knows and puts back. `control_new` is the packet path's own.
-    pub const RESTORED: [Set; 8] =
-        [Set::Control, Set::Shifted, Set::Pending, Set::Open, Set::Mark, Set::Dnat, Set::Snat, Set::Spent];
+    /// All of those whose content the daemon knows and puts back. `control_new` is the packet path's own, and `spent`
+    /// may hold what the daemon has not heard of yet.
+    pub const RESTORED: [Set; 7] =
+        [Set::Control, Set::Shifted, Set::Pending, Set::Open, Set::Mark, Set::Dnat, Set::Snat];
 
-    /// Those that hold an open pinhole.
-    pub const PINHOLE: [Set; 4] = [Set::Open, Set::Mark, Set::Dnat, Set::Snat];
+    /// Those that hold a pinhole which was opened.
+    pub const PINHOLE: [Set; 5] = [Set::Open, Set::Spent, Set::Mark, Set::Dnat, Set::Snat];
 
     /// Both names: IPv4's, IPv6's.
     pub const fn names(self) -> [&'static CStr; 2] {

@@ -242,7 +242,7 @@ impl Firewall {
     }
 
     /// Whether what lives is in the sets, as far as a few of each kind show: a set that somebody has flushed holds none
-    /// of them. (An element of `open` may have been used, but those of the maps stay.)
+    /// of them.
     pub fn holds(&mut self, live: Live<'_>) -> bool {
         const ENOUGH: usize = 16;
         let mut wanted = Vec::new();
@@ -263,11 +263,16 @@ impl Firewall {
         wanted.iter().all(|either| either.iter().flatten().any(|element| self.committer.is_there(element)))
     }
 
-    /// Whether a connection has come through a pinhole that was opened: the packet path has deleted its element of
-    /// `open`, and those of the maps stay. (Asked in this order, a table that vanishes meanwhile tells nothing.)
+    /// Whether a connection has come through a pinhole that was opened: the packet path has put it into `spent`. Where
+    /// that was full, it has deleted its element of `open`, and those of the maps stay. (Asked in this order, a table that
+    /// vanishes meanwhile tells nothing.)
     pub fn was_used(&mut self, key: &PinholeKey) -> bool {
-        let [open, dnat] = [Set::Open, Set::Dnat].map(|set| Element::pinhole(set, key, Duration::ZERO));
-        let (Ok(open), Ok(dnat)) = (open, dnat) else { return false };
+        let [spent, open, dnat] =
+            [Set::Spent, Set::Open, Set::Dnat].map(|set| Element::pinhole(set, key, Duration::ZERO));
+        let (Ok(spent), Ok(open), Ok(dnat)) = (spent, open, dnat) else { return false };
+        if self.committer.is_there(&spent) {
+            return true;
+        }
         let is_missing = match self.committer.connection().request(open.question(), |_| {}) {
             Ok(()) => false,
             Err(error) => error.raw_os_error() == Some(libc::ENOENT),

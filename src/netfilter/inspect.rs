@@ -43,9 +43,13 @@ impl Inspector {
 
     /// What is left of a pinhole.
     pub fn pinhole(&mut self, key: &PinholeKey) -> Left {
-        let Ok(element) = Element::pinhole(Set::Open, key, Duration::ZERO) else { return Left::Unknown };
+        let [spent, open] = [Set::Spent, Set::Open].map(|set| Element::pinhole(set, key, Duration::ZERO));
+        let (Ok(spent), Ok(open)) = (spent, open) else { return Left::Unknown };
+        if self.0.request(spent.question(), |_| {}).is_ok() {
+            return Left::Gone;
+        }
         let mut left = None;
-        match self.0.request(element.question(), |message| left = left.or(Element::time_left(message))) {
+        match self.0.request(open.question(), |message| left = left.or(Element::time_left(message))) {
             Ok(()) => left.map_or(Left::Unknown, Left::Open),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Left::Gone,
             Err(_) => Left::Unknown,

@@ -134,7 +134,10 @@ impl Committer {
             }
             Change::Renew(pinhole) => {
                 let elements = Element::open(pinhole)?;
-                if self.is_there(&Element::pinhole(Set::Open, &pinhole.key, pinhole.timeout)?) {
+                let [open, spent] =
+                    [Set::Open, Set::Spent].map(|set| Element::pinhole(set, &pinhole.key, pinhole.timeout));
+                // One that was used and lived longer than `spent` remembers could be used again.
+                if !self.is_there(&spent?) && self.is_there(&open?) {
                     steps.extend(elements.into_iter().flat_map(|e| [(Verb::Delete, e), (Verb::AddNew, e)]));
                 }
             }

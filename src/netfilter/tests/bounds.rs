@@ -20,15 +20,12 @@ fn crowd(size: u32) -> impl Iterator<Item = ControlTuple> {
 
 /// Fills a set of connections.
 fn fill(host: &Host, set: &str, size: u32) {
-    let element = |ControlTuple { server, client }: ControlTuple| {
-        format!("{} . {} . {} . {}", server.ip(), server.port(), client.ip(), client.port())
-    };
-    let crowd = crowd(size).map(element).collect::<Vec<_>>().join(",");
-    let file = std::env::temp_dir().join(format!("ftpalg-crowd-{}-{set}", std::process::id()));
-    std::fs::write(&file, format!("add element inet ftpalg {set} {{ {crowd} }}")).unwrap();
-    let (ok, text) = host.try_sh(&format!("nft -f {}", file.display()));
-    std::fs::remove_file(&file).unwrap();
-    assert!(ok, "{text}");
+    host.add_elements(
+        set,
+        crowd(size).map(|ControlTuple { server, client }| {
+            format!("{} . {} . {} . {}", server.ip(), server.port(), client.ip(), client.port())
+        }),
+    );
 }
 
 #[test]
@@ -107,4 +104,41 @@ fn a_connection_passes_where_no_more_can_be_held_up() {
     control.dialler.write_all(b"NOOP\r\n").unwrap();
     control.listener.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
     control.listener.read_exact(&mut read).expect_err("held up");
+}
+
+/// Sources of pinholes that are none of a test's own.
+fn strangers(number: u32) -> impl Iterator<Item = String> {
+    (0..number).map(|number| format!("{} . 10.9.9.9 . 9", Ipv4Addr::from_bits(0x0a00_0000 + number)))
+}
+
+/// What the packet path deletes stays in the kernel's set for up to a second, and takes room.
+#[test]
+fn one_port_after_another_is_opened_and_used_where_there_is_room_for_few() {
+    let net = Net::new();
+    net.router.add_elements("open4", strangers(65_536 - 2));
+    let listener = listen(&net.client, "192.168.1.2:4000");
+    for port in [5000; 10].into_iter().chain(5001..5010) {
+        let dialled = format!("198.51.100.1:{port}");
+        let pinhole = pinhole("198.51.100.9", &dialled, "192.168.1.2:4000", "203.0.113.50", 0x42);
+        net.commit(&[Change::Open(pinhole)]);
+        connects(&net.server, &dialled, &listener);
+        net.commit(&[Change::Close(pinhole.key)]);
+    }
+    assert_eq!(net.router.counted("pinholes_used"), 19);
+    assert_eq!(net.router.elements("spent4"), [""; 0]);
+    assert_eq!(net.router.elements("dnat4"), [""; 0]);
+}
+
+#[test]
+fn a_pinhole_is_used_up_where_that_can_not_be_remembered() {
+    let net = Net::new();
+    net.router.add_elements("spent4", strangers(65_536));
+    let listener = listen(&net.client, "192.168.1.2:4000");
+    let pinhole = pinhole("198.51.100.9", "198.51.100.1:5000", "192.168.1.2:4000", "203.0.113.50", 0);
+    net.commit(&[Change::Open(pinhole)]);
+    connects(&net.server, "198.51.100.1:5000", &listener);
+    assert!(net.firewall.lock().unwrap().was_used(&pinhole.key));
+    is_refused(&net.server, "198.51.100.1:5000");
+    assert_eq!(net.router.counted("pinholes_used"), 1);
+    assert_eq!(net.leaked(), 0);
 }

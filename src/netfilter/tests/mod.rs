@@ -84,6 +84,17 @@ impl Host {
         text.split('}').next().unwrap().split(',').map(|line| line.trim().to_owned()).collect()
     }
 
+    /// Puts elements into a set, in one transaction.
+    #[track_caller]
+    fn add_elements(&self, set: &str, elements: impl Iterator<Item = String>) {
+        let file = std::env::temp_dir().join(format!("ftpalg-{}-{set}", self.tid));
+        let elements = elements.collect::<Vec<_>>().join(",");
+        std::fs::write(&file, format!("add element inet ftpalg {set} {{ {elements} }}")).unwrap();
+        let (ok, text) = self.try_sh(&format!("nft -f {}", file.display()));
+        std::fs::remove_file(&file).unwrap();
+        assert!(ok, "{text}");
+    }
+
     /// A named counter of the table.
     fn counted(&self, counter: &str) -> u64 {
         let text = self.sh(&format!("nft list counter inet ftpalg {counter}"));

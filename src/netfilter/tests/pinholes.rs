@@ -46,7 +46,7 @@ fn one_pinhole_one_connection() {
     let data = connects(&net.server, "198.51.100.1:5000", &listener);
     assert_eq!(data.peer.ip().to_string(), "203.0.113.50");
     assert_eq!(mark(&net, &data), 0x42);
-    assert_eq!(net.router.elements("open4"), [""; 0]);
+    assert_eq!(net.router.elements("spent4").len(), 1);
     is_refused(&net.server, "198.51.100.1:5000");
     assert_eq!(net.router.counted("pinholes_used"), 1);
     assert_eq!(net.leaked(), 0);
@@ -71,7 +71,7 @@ fn no_connection_begins_without_its_nat() {
             let before = net.router.counted("nat_missing");
             is_dropped(&net.server, &dialled);
             assert!(net.router.counted("nat_missing") > before, "{map}{version}");
-            assert_eq!(net.router.elements(&format!("open{version}")).len(), 1, "it is not used up");
+            assert_eq!(net.router.elements(&format!("spent{version}")), [""; 0], "it is not used up");
             net.commit(&[Change::Close(open.key)]);
         }
         net.commit(&[Change::Open(open)]);
@@ -146,7 +146,7 @@ fn a_repeated_syn_passes_after_a_flush() {
             data.join().unwrap()
         });
         assert_eq!(answer.peer.ip().to_string(), "203.0.113.50");
-        assert_eq!(net.router.elements("open4"), [""; 0]);
+        assert_eq!(net.router.elements("spent4").len(), 1);
         assert_eq!(net.leaked(), 0);
         is_refused(&net.server, "198.51.100.1:5000");
     }

@@ -294,7 +294,7 @@ impl Played<'_> {
                 let is_ready = if self.case.waits {
                     table.is_pending(self.public_port)
                 } else {
-                    held.iter().any(|set| set.starts_with("open"))
+                    table.is_open(self.public_port)
                 };
                 ensure!(is_ready, "it connects, but its pinhole was in no set");
                 ensure!(opened == made + 1 + self.case.others, "{opened} ports opened: {lines:#?}");
@@ -307,9 +307,8 @@ impl Played<'_> {
         ensure!(arrived == self.made, "OPENED: {arrived} SYNs arrived on port {port}; {lines:#?}");
         let passed = at(&counts.passed);
         ensure!(passed == self.made, "OPENED: the filter passed {passed} SYNs to port {port}; {lines:#?}");
-        // What stands beside `open` leads a connection that has been made, and opens nothing by itself.
-        let is_shut =
-            if made == 0 { held.is_empty() } else { !held.iter().any(|set| set.starts_with("open")) };
+        // What led a connection that has been made stays until its pinhole is closed.
+        let is_shut = if made == 0 { held.is_empty() } else { !table.is_open(self.public_port) };
         ensure!(is_shut, "OPENED: port {port} stands in {held:?}; {lines:#?}");
         ensure!(table.is_pending(port) == self.case.waits, "port {port} waits, or does not");
         let rightly = made + self.case.others + usize::from(self.case.opened_before);

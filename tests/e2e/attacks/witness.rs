@@ -91,6 +91,12 @@ impl Table {
         self.holding(port).filter(|name| OPEN.iter().any(|open| name.starts_with(open))).collect()
     }
 
+    /// Whether a pinhole of this port is open, and no connection has come through it.
+    pub fn is_open(&self, port: u16) -> bool {
+        let stands_in = |set: &str| self.holding(port).any(|name| name.starts_with(set));
+        stands_in("open") && !stands_in("spent")
+    }
+
     /// Whether a SYN to this port would be held back.
     pub fn is_pending(&self, port: u16) -> bool {
         self.holding(port).any(|name| name.starts_with("pending"))

@@ -31,7 +31,10 @@ const TYPE: u16 = 0x3fff;
 /// The sets and maps of nft-rules/ftpalg.nft and of hold.nft that grow with what passes, each for IPv4 and IPv6. Pairs of hosts are left
 /// out: they go by themselves.
 const SETS: [(&str, &[&str]); 3] = [
-    ("ftpalg", &["control_new", "control", "shifted", "pending", "open", "mark", "dnat", "snat", "used"]),
+    (
+        "ftpalg",
+        &["control_new", "control", "shifted", "pending", "open", "spent", "mark", "dnat", "snat", "used"],
+    ),
     ("ftpalg_hold", HELD),
     ("ftpalg_hold_2", HELD),
 ];

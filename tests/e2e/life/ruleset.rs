@@ -1,5 +1,7 @@
 //! Firewall reloads while sessions transfer.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 
 use super::{Session, finish, replace, ruleset, tapped, wait_until};
@@ -105,10 +107,13 @@ fn a_used_data_port_is_not_opened_again() -> Result<()> {
     let (mut net, server, wiretap) = tapped(Topology::Masquerade, Plan::ShortInside, ServerKind::Vsftpd)?;
     let mut connected = Session::open(&net, &server)?;
     let mut announced = Session::open(&net, &server)?;
-    let open = |net: &Net| -> Result<usize> {
-        let set = net.router().run("nft", ["list", "set", "inet", "ftpalg", "open4"])?.success()?.stdout;
-        Ok(set.matches("expires").count())
+    let keys = |net: &Net, set: &str| -> Result<BTreeSet<String>> {
+        let text = net.router().run("nft", ["list", "set", "inet", "ftpalg", set])?.success()?.stdout;
+        let elements = text.split_once("elements = {").map_or("", |(_, elements)| elements).split(',');
+        let keys = elements.filter_map(|element| element.split_once(" timeout"));
+        Ok(keys.map(|(key, _)| key.trim().to_owned()).collect())
     };
+    let open = |net: &Net| -> Result<usize> { Ok((&keys(net, "open4")? - &keys(net, "spent4")?).len()) };
     // What tells that one of the two was used is the kernel's table, and whoever has taken that away has told nobody.
     connected.step("offer PASV")?;
     announced.step("begin PORT 99")?;
