@@ -366,7 +366,9 @@ impl Dialogue {
         if ports.is_others(pinhole.key) {
             return; // another session of the same client has named it since
         }
-        ports.open(pinhole.key);
+        if ports.open(pinhole.key) {
+            outcome.changes.push(Change::Close(pinhole.key));
+        }
         self.open = Some(Box::new(Open { pinhole, since: now, is_reply_due: false, is_used: false }));
         outcome.changes.push(Change::Open(pinhole));
         outcome.events.push(Event::Opened(mode, pinhole));

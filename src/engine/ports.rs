@@ -29,6 +29,8 @@ struct Reservation {
     to: Option<SocketAddr>,
     until: Duration,
     is_open: bool,
+    /// The kernel may hold its elements, from this opening or from one before.
+    is_there: bool,
 }
 
 /// Who asks for a key, and until when.
@@ -87,18 +89,19 @@ impl Ports {
     /// Reserves exactly this key. One that already leads to the same place is taken over, from another session, too:
     /// one program listens there, and it has spoken last in this one. The other has no say in it any more.
     pub fn reserve(&mut self, key: PinholeKey, request: Request) -> Result<(), Refusal> {
-        match self.taken.get(&key) {
+        let is_there = match self.taken.get(&key) {
             Some(taken) if taken.to.is_none() || taken.to != request.to => return Err(Refusal::NoPort),
-            Some(_) => self.remove(key),
-            None => {}
-        }
+            Some(taken) => taken.is_there,
+            None => false,
+        };
+        self.remove(key);
         let count = self.per_client.entry(request.client).or_default();
         if *count >= MAX_PINHOLES_PER_CLIENT {
             return Err(Refusal::TooManyOfClient);
         }
         *count += 1;
         let Request { client, session, to, until } = request;
-        self.taken.insert(key, Reservation { client, session, to, until, is_open: false });
+        self.taken.insert(key, Reservation { client, session, to, until, is_open: false, is_there });
         self.look_again(until, key);
         Ok(())
     }
@@ -180,11 +183,11 @@ impl Ports {
         self.taken.get(&key).map(|taken| taken.until)
     }
 
-    /// The pinhole is open from now on.
-    pub fn open(&mut self, key: PinholeKey) {
-        if let Some(taken) = self.own(key) {
-            taken.is_open = true;
-        }
+    /// The pinhole is open from now on. Returns whether the kernel may hold elements of this key already.
+    pub fn open(&mut self, key: PinholeKey) -> bool {
+        let Some(taken) = self.own(key) else { return false };
+        taken.is_open = true;
+        std::mem::replace(&mut taken.is_there, true)
     }
 
     /// The pinhole lives until then.

@@ -44,6 +44,15 @@ impl From<io::Error> for CommitError {
 /// One step of a batch.
 pub type Step = (Verb, Element);
 
+/// What the kernel is expected to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// What the engine knows of.
+    AsTold,
+    /// Elements, too, that the engine takes to be gone.
+    Anything,
+}
+
 /// Carries changes out over one connection.
 pub struct Committer {
     connection: Connection,
@@ -91,14 +100,14 @@ impl Committer {
         for changes in changes.chunks(CHANGES_A_BATCH) {
             let mut steps = Vec::with_capacity(changes.len() * 6);
             for change in changes {
-                self.plan(change, &mut steps)?;
+                self.plan(change, Expected::AsTold, &mut steps)?;
             }
             if self.send(&steps).is_ok() {
                 continue;
             }
             for change in changes {
                 steps.clear();
-                self.plan(change, &mut steps)?;
+                self.plan(change, Expected::Anything, &mut steps)?;
                 result = result.and(self.send(&steps).map_err(CommitError::from));
             }
         }
@@ -108,7 +117,12 @@ impl Committer {
     /// The steps of a change. They fit what the kernel holds now: a batch that fails is not only in vain, it makes
     /// the kernel wait until every processor has come to rest (`synchronize_rcu` in `nf_tables_abort`), 16 ms on a
     /// quiet machine, while to look costs two microseconds.
-    fn plan(&mut self, change: &Change, steps: &mut Vec<Step>) -> Result<(), MixedFamilies> {
+    fn plan(
+        &mut self,
+        change: &Change,
+        expected: Expected,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), MixedFamilies> {
         match change {
             Change::Track(tuple) => {
                 self.add_or_restart(Element::control(Set::Control, tuple)?, steps);
@@ -121,10 +135,7 @@ impl Committer {
             }
             Change::Open(pinhole) => {
                 let key = &pinhole.key;
-                // The maps' elements outlive the set's: where this one is missing, no other is there.
-                if self.destroys
-                    || self.will_be_there(&Element::pinhole(Set::Dnat, key, pinhole.timeout)?, steps)
-                {
+                if expected == Expected::Anything {
                     for set in Set::PINHOLE {
                         self.remove(Element::pinhole(set, key, pinhole.timeout)?, steps);
                     }
