@@ -29,6 +29,8 @@ pub const SERVERS: [&str; 8] = [
 const CLIENTS: u8 = 16;
 /// The queue of whoever has one.
 const QUEUE: &str = "2121";
+/// What puts a program before others, as ftpalg's unit does.
+const NICE: &str = "-n-10";
 /// How long a program may take until it is there.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How many sessions the load server serves at a time.
@@ -97,7 +99,8 @@ impl Stand {
             Contender::Bare | Contender::Kernel => return Ok(()),
             Contender::AcceptAll => {
                 let program = accept_all(self.lab.dir())?;
-                let process = self.router.spawn(&log, program.to_str().unwrap_or_default(), [QUEUE])?;
+                let program = program.to_str().unwrap_or_default();
+                let process = self.router.spawn(&log, "nice", [NICE, program, QUEUE])?;
                 for match_ in ["--dport", "--sport"] {
                     let rule = format!(
                         "-t mangle -A FORWARD -p tcp -m multiport {match_}s {LOAD_PORT},{CROWD_PORT} -j NFQUEUE --queue-num {QUEUE}"
@@ -122,7 +125,8 @@ impl Stand {
                     ),
                 )?;
                 let program = ftpalg.to_str().context("ftpalg's path is no UTF-8")?;
-                self.router.spawn(&log, program, ["run", "--config", config.to_str().unwrap_or_default()])?
+                let config = config.to_str().context("the configuration's path is no UTF-8")?;
+                self.router.spawn(&log, "nice", [NICE, program, "run", "--config", config])?
             }
         };
         process.wait_for_log("ready", PATIENCE)?;

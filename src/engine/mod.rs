@@ -16,6 +16,7 @@ pub mod history;
 pub mod kind;
 pub mod lines;
 pub mod lost;
+pub mod moment;
 pub mod opening;
 pub mod options;
 pub mod outcome;
@@ -394,12 +395,15 @@ impl Engine {
     /// Once a second or so: lets go of what has run down. The changes can be carried out at any time.
     pub fn tick(&mut self, now: Duration) -> Vec<Change> {
         self.ports.expire(now);
-        let gone: Vec<_> = self
-            .sessions
-            .values()
-            .filter(|session| session.has_expired(now))
-            .map(|session| session.tuple)
-            .collect();
+        let (mut gone, mut held) = (Vec::new(), Vec::new());
+        for session in self.sessions.values_mut() {
+            if session.has_expired(now) {
+                gone.push(session.tuple);
+            } else {
+                held.extend(session.hold_on(now));
+                session.rest(now);
+            }
+        }
         let mut changes = std::mem::take(&mut self.postponed);
         changes.retain(|change| match change {
             Change::Forget(tuple) => {
@@ -424,8 +428,7 @@ impl Engine {
             changes.extend(has_expired.then_some(Change::Forget(*tuple)));
             !has_expired
         });
-        changes.extend(self.sessions.values_mut().flat_map(|session| session.hold_on(now)));
-        self.sessions.values_mut().for_each(|session| session.rest(now));
+        changes.append(&mut held);
         self.sessions.give_back();
         changes
     }

@@ -9,6 +9,7 @@ use strum::{EnumCount, IntoStaticStr, VariantArray};
 use super::control::{ClientView, ControlTuple};
 use super::dialogue::Dialogue;
 use super::event::{Departure, Event, Mode};
+use super::moment::Moment;
 use super::options::{self, Handshake};
 use super::outcome::Outcome;
 use super::packet::Packet;
@@ -121,11 +122,11 @@ pub struct Session {
     /// What was said.
     pub dialogue: Dialogue,
     /// When it began (time since boot).
-    began: Duration,
+    began: Moment,
     /// When a packet came last (time since boot).
-    pub(super) last_packet: Duration,
+    pub(super) last_packet: Moment,
     /// When the kernel's elements of the connection were last set (time since boot).
-    held_since: Duration,
+    held_since: Moment,
     /// Whether it has gone to `control`.
     is_tracked: bool,
     pub(super) is_over: bool,
@@ -153,9 +154,9 @@ impl Session {
             to_server: Stream::new(syn.initial),
             to_client: None,
             dialogue: Dialogue::default(),
-            began: now,
-            last_packet: now,
-            held_since: now,
+            began: now.into(),
+            last_packet: now.into(),
+            held_since: now.into(),
             is_tracked: false,
             is_over: false,
             is_at_rest: false,
@@ -164,12 +165,12 @@ impl Session {
 
     /// When it began (time since boot).
     pub fn began(&self) -> Duration {
-        self.began
+        self.began.into()
     }
 
     /// When a packet came last (time since boot).
     pub fn last_packet(&self) -> Duration {
-        self.last_packet
+        self.last_packet.into()
     }
 
     /// How much longer the receivers' streams are than the senders', in bytes: to the server, to the client.
@@ -194,7 +195,7 @@ impl Session {
             (false, false) if self.to_client.is_none() => UNANSWERED,
             (false, false) => UNGREETED,
         };
-        now.saturating_sub(self.last_packet) > patience
+        self.last_packet.elapsed(now) > patience
     }
 
     /// The client's own address, as far as it is known.
@@ -282,7 +283,7 @@ impl Session {
             Tap::ToServer => {
                 let syn = Syn { initial: packet.sequence(), options };
                 if self.to_client.is_none() {
-                    self.last_packet = now;
+                    self.last_packet = now.into();
                 }
                 if syn.initial == self.syn.initial {
                     self.syn = syn;
@@ -291,7 +292,7 @@ impl Session {
                 }
             }
             Tap::ToClient if self.syn.is_answered_by(packet.acknowledgment()) => {
-                self.last_packet = now;
+                self.last_packet = now.into();
                 self.answered(packet.sequence(), options, outcome);
             }
             Tap::ToClient => {}
@@ -385,9 +386,9 @@ impl Session {
     pub fn hold_on(&mut self, now: Duration) -> impl Iterator<Item = Change> + use<> {
         let was_tracked = self.is_tracked;
         let patience = if was_tracked { HOLD } else { SETTLED };
-        let is_due = self.dialogue.is_greeted() && now.saturating_sub(self.held_since) > patience;
+        let is_due = self.dialogue.is_greeted() && self.held_since.elapsed(now) > patience;
         if is_due {
-            self.held_since = now;
+            self.held_since = now.into();
             self.is_tracked = true;
         }
         let track = is_due.then_some(Change::Track(self.tuple));

@@ -18,7 +18,7 @@ const PARTS: u64 = 4;
 
 impl Session {
     fn is_silent(&self, now: Duration) -> bool {
-        !self.is_over && now.saturating_sub(self.last_packet) >= SILENT
+        !self.is_over && self.last_packet.elapsed(now) >= SILENT
     }
 
     /// Gives back what memory it will need again with its next packet alone, once it is silent.

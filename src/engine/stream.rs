@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::edits::Edits;
 use super::history::History;
 use super::lines::Unfinished;
+use super::moment::Moment;
 use super::position::{self, Translate};
 use super::promise::Promise;
 
@@ -41,9 +42,9 @@ enum Absence {
     Unknown,
     /// The first segment since came then (time since boot). What goes on from where the stream stands waits until the
     /// receiver has been asked, and has answered.
-    Waiting { since: Duration },
+    Waiting { since: Moment },
     /// It was asked; the first segment came then.
-    Asked { since: Duration },
+    Asked { since: Moment },
     /// It has: what goes on from where the stream stands may pass. Until it comes, nothing else may pass unseen.
     Answered,
 }
@@ -87,7 +88,7 @@ pub struct Stream {
     may_lack: bool,
     /// When the first acknowledgment since then came (time since boot).
     #[serde(skip)]
-    lacking_since: Option<Duration>,
+    lacking_since: Option<Moment>,
     /// Where the last segment that lay ahead lies, and how often it has come in a row; twice 0 where there was none.
     ahead: (u64, u8),
 }
@@ -171,9 +172,9 @@ impl Stream {
         if !self.may_lack {
             return;
         }
-        let since = *self.lacking_since.get_or_insert(now);
+        let since = *self.lacking_since.get_or_insert(now.into());
         let is_news = self.edits.backward(receivers) > self.acknowledged;
-        if receivers == self.sent() && is_news && now.saturating_sub(since) > SETTLED {
+        if receivers == self.sent() && is_news && since.elapsed(now) > SETTLED {
             self.may_lack = false;
         }
     }
@@ -208,9 +209,9 @@ impl Stream {
     pub fn asks(&mut self, now: Duration) -> bool {
         let since = match self.absence {
             Absence::Waiting { since } | Absence::Asked { since } => since,
-            Absence::Over | Absence::Unknown | Absence::Answered => now,
+            Absence::Over | Absence::Unknown | Absence::Answered => now.into(),
         };
-        let asked = now.saturating_sub(since) >= BEFORE_ASKING;
+        let asked = since.elapsed(now) >= BEFORE_ASKING;
         self.absence = if asked { Absence::Asked { since } } else { Absence::Waiting { since } };
         asked
     }

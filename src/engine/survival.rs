@@ -47,7 +47,7 @@ impl Engine {
         for (pinhole, is_open, until) in session.dialogue.pinholes() {
             // One that can't be reserved again is one that another session has: it is not this one's any more. Of two
             // that lead to the same place, the later one counts.
-            let until = until.max(session.last_packet.saturating_add(pinhole.timeout));
+            let until = until.max(session.last_packet().saturating_add(pinhole.timeout));
             if self.ports.until(pinhole.key).is_some_and(|other| other > until) {
                 continue;
             }
@@ -57,7 +57,7 @@ impl Engine {
             }
         }
         for key in session.promised() {
-            let until = session.last_packet.saturating_add(self.policy.timeout);
+            let until = session.last_packet().saturating_add(self.policy.timeout);
             let request = Request { client, session: tuple, to: None, until };
             // Only a session whose state was damaged has promised what is taken; its line will not be kept.
             self.ports.reserve(key, request).ok();

@@ -58,6 +58,8 @@ fn it_has_one_right_and_all_its_work_is_done_with_it() -> Result<()> {
     }
     ensure!(status["NoNewPrivs"] == "1" && status["Seccomp"] == "2", "{status:?}");
     ensure!(status["Groups"].split_whitespace().all(|group| group != "0"), "in groups {}", status["Groups"]);
+    let nice = run("ps", &["-L", "-o", "ni=", "-p", &property("MainPID")?])?;
+    ensure!(nice.split_whitespace().all(|nice| nice == "-10"), "its threads go with {nice}");
 
     // Sessions through NAT in every mode, a configuration read anew, a ruleset put back; what a system call would
     // cost that the filter does not allow: the daemon's life (the drop-in of scripts/test-in-vm).

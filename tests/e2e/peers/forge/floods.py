@@ -77,7 +77,7 @@ def many_sessions():
     # All at once: a reset is sent once, and what the queue can't hold is lost. conntrack has seen it.
     for talk in talks:
         talk.client.reset()
-    until("the pinholes of sessions that were reset are closed", lambda: elements("open4") == 0, limit=20)
+    until("the pinholes of sessions that were reset are closed", lambda: unused() == 0, limit=20)
     listen("insider", 9001)
     assert works("server", Talk("insider").port(9001)), "the client that has come to its senses"
 
