@@ -2,6 +2,7 @@
 //! the administrator do what they do on bad days.
 
 mod clock;
+mod handshake;
 mod network;
 mod overflow;
 mod reload;
