@@ -3,7 +3,8 @@
 # make fuzz       runs the fuzz targets for FUZZ_SECONDS, 15 if nothing is said; make test does so as well
 # make load       10,000 sessions at the same time and 100,000 transfers, twice: some ten minutes
 # make soak       half an hour of real programs, bad wires, kills and reloads; SOAK=SECONDS for less or more
-# make bench      ftpalg beside the kernel's helper and a bare queue: rewrites the figures of docs/performance.md, in some
+# make bench      ftpalg beside the kernel's helper, conntrackd's and a bare queue: rewrites the figures of
+#                 docs/performance.md, in some
 #                 ten minutes on a quiet machine
 # make build      the daemon: target/release/ftpalg
 # make deb        the Debian package: target/debian/ftpalg_VERSION_ARCHITECTURE.deb
@@ -30,6 +31,7 @@ FISHDIR = $(PREFIX)/share/fish/vendor_completions.d
 COMPLETIONS = $(addprefix $(DESTDIR),$(BASHDIR)/ftpalg $(ZSHDIR)/_ftpalg $(FISHDIR)/ftpalg.fish)
 
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/ftpalg
+BENCH = $(BINARY)-bench
 # Network namespaces need root. Only the programs run as root, never the compiler.
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo)
 AS_ROOT = $(if $(SUDO),"sudo"$(comma) "-E"$(comma) )
@@ -72,7 +74,7 @@ endif
 test:
 ifeq ($(PACKAGES),yes)
 	@scripts/install-packages $(TEST_PACKAGES)
-	@scripts/unpack-proftpd
+	@scripts/unpack-package proftpd-core usr/sbin/proftpd
 ifeq ($(VM),yes)
 	@scripts/unpack-kernel
 endif
@@ -100,7 +102,7 @@ endif
 soak load:
 ifeq ($(PACKAGES),yes)
 	@scripts/install-packages $(TEST_PACKAGES)
-	@scripts/unpack-proftpd
+	@scripts/unpack-package proftpd-core usr/sbin/proftpd
 	@scripts/install-rust
 endif
 	FTPALG_SOAK_SECONDS=$(SOAK) $(CARGO) test --locked --release --test e2e $(TEST_RUNNER) $@:: -- --ignored
@@ -109,10 +111,21 @@ endif
 bench:
 ifeq ($(PACKAGES),yes)
 	@scripts/install-packages $(BUILD_PACKAGES) scripts/demo-packages.txt scripts/bench-packages.txt
+ifeq ($(VM),yes)
+	@scripts/install-packages scripts/vm-packages.txt
+	@scripts/unpack-kernel
+	@scripts/unpack-package conntrackd usr/sbin/conntrackd
+endif
 	@scripts/install-rust
 endif
 	$(CARGO) build --locked --release --workspace
-	$(SUDO) $(dir $(BINARY))ftpalg-bench all --ftpalg $(BINARY)
+ifeq ($(VM),yes)
+	scripts/bench-in-vm $(BENCH) $(BINARY) >$(BENCH).md
+	$(SUDO) $(BENCH) all --ftpalg $(BINARY) --emulated $(BENCH).md
+else
+	$(SUDO) $(BENCH) all --ftpalg $(BINARY)
+	@echo "Left out: the figures under Debian's kernel (VM=$(VM))"
+endif
 
 deb:
 ifeq ($(PACKAGES),yes)

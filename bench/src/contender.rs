@@ -16,6 +16,11 @@ pub enum Contender {
     AcceptAll,
     /// ftpalg.
     Ftpalg,
+    /// ftpalg with two workers, each with its own queue.
+    TwoWorkers,
+    /// conntrackd's helper in userspace. In the same kernel it can't be there together with the kernel's own: both have the
+    /// name "ftp" (net/netfilter/nf_conntrack_helper.c, nf_conntrack_helper_register).
+    Conntrackd,
     /// The kernel's helper, and ftpalg for another port beside it: what its rules cost packets that are none of its own.
     Beside,
 }
@@ -27,6 +32,8 @@ impl fmt::Display for Contender {
             Contender::Kernel => "kernel's helper",
             Contender::AcceptAll => "accept-all queue",
             Contender::Ftpalg => "ftpalg",
+            Contender::TwoWorkers => "ftpalg, two workers",
+            Contender::Conntrackd => "conntrackd's helper",
             Contender::Beside => "kernel's helper, ftpalg beside it",
         })
     }

@@ -8,6 +8,7 @@ mod report;
 mod stand;
 mod suite;
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,6 +45,15 @@ enum Command {
         /// The largest crowd of idle sessions.
         #[arg(long, default_value_t = 100_000)]
         crowd: usize,
+        /// What `emulated` has printed in a virtual machine: it goes onto the page as it is.
+        #[arg(long)]
+        emulated: Option<PathBuf>,
+    },
+    /// The figures with conntrackd's helper, which needs a kernel with native `queue`, to standard output
+    /// (scripts/bench-in-vm).
+    Emulated {
+        #[arg(long)]
+        ftpalg: PathBuf,
     },
     /// One figure of some contenders, to the terminal.
     One {
@@ -95,10 +105,15 @@ fn main() -> Result<()> {
             Ok(())
         }
         Command::Crowd { sessions, clients, server } => peer::crowd::hold(sessions, &clients, server),
-        Command::All { ftpalg, page, rounds, milliseconds, crowd } => {
+        Command::All { ftpalg, page, rounds, milliseconds, crowd, emulated } => {
             open_files()?;
+            let emulated = emulated.map(fs::read_to_string).transpose()?.unwrap_or_default();
             let time = Duration::from_millis(milliseconds);
-            suite::Suite { ftpalg, page, rounds, time, crowd }.run()
+            suite::Suite { ftpalg, page, rounds, time, crowd }.run(&emulated)
+        }
+        Command::Emulated { ftpalg } => {
+            print!("{}", suite::emulated(&ftpalg)?);
+            Ok(())
         }
         Command::One { ftpalg, contenders, work, mode, clients, rounds, milliseconds, file, idle } => {
             open_files()?;

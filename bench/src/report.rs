@@ -58,9 +58,11 @@ impl Report {
                 whole(row.p99),
             ));
         }
-        print!(".");
-        // Only who watches is interested.
-        std::io::Write::flush(&mut std::io::stdout()).ok();
+    }
+
+    /// All of it.
+    pub fn text(&self) -> &str {
+        &self.0
     }
 
     /// Writes it into the page.

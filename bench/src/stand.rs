@@ -80,10 +80,10 @@ impl Stand {
             end.sysctl("net.ipv4.ip_local_port_range", "10000 65000")?;
             end.sysctl("net.core.somaxconn", "4096")?;
         }
+        router.nft(&ruleset(contender))?;
         // Else conntrack's table fills up with what has ended.
         router.sysctl("net.netfilter.nf_conntrack_tcp_timeout_time_wait", "1")?;
         router.sysctl("net.netfilter.nf_conntrack_tcp_timeout_close", "1")?;
-        router.nft(&ruleset(contender))?;
         let servers = start_servers(&server, server_kind, lab.dir())?;
         let state = Path::new("/dev/shm").join(lab.dir().file_name().unwrap_or_default());
         let mut stand =
@@ -109,17 +109,32 @@ impl Stand {
                 }
                 process
             }
-            Contender::Ftpalg | Contender::Beside => {
-                let ports = match self.contender {
-                    Contender::Beside => vec![9],
-                    _ => vec![LOAD_PORT, CROWD_PORT],
+            Contender::Conntrackd => {
+                let config = self.lab.dir().join("conntrackd.conf");
+                let path = |name: &str| self.lab.dir().join(name);
+                fs::write(
+                    &config,
+                    conntrackd_configuration(&path("conntrackd.lock"), &path("conntrackd.control")),
+                )?;
+                let config = config.to_str().context("the configuration's path is no UTF-8")?;
+                let mut process = self.router.spawn(&log, "nice", [NICE, "conntrackd", "-C", config])?;
+                process.wait_for_log("initialization completed", PATIENCE)?;
+                self.router.nft(&helper_rules())?;
+                self.daemon = Some(process);
+                return Ok(());
+            }
+            Contender::Ftpalg | Contender::TwoWorkers | Contender::Beside => {
+                let (ports, workers) = match self.contender {
+                    Contender::Beside => (vec![9], 1),
+                    Contender::TwoWorkers => (vec![LOAD_PORT, CROWD_PORT], 2),
+                    _ => (vec![LOAD_PORT, CROWD_PORT], 1),
                 };
                 let config = self.lab.dir().join("ftpalg.toml");
                 let path = |name: &str| self.lab.dir().join(name);
                 fs::write(
                     &config,
                     format!(
-                        "control-ports = {ports:?}\naccept-in = [\"inet filter forward\"]\nqueue = {QUEUE}\nstate-dir = {:?}\ncontrol-socket = {:?}\n",
+                        "control-ports = {ports:?}\naccept-in = [\"inet filter forward\"]\nqueue = {QUEUE}\nworkers = {workers}\nstate-dir = {:?}\ncontrol-socket = {:?}\n",
                         self.state,
                         path("control"),
                     ),
@@ -239,15 +254,7 @@ fn ruleset(contender: Contender) -> String {
         _ => format!("tcp dport {{ {LOAD_PORT}, {CROWD_PORT} }} ct state new accept"),
     };
     let helper = match contender {
-        Contender::Kernel | Contender::AcceptAll | Contender::Beside => format!(
-            "table ip helper {{
-                ct helper ftp {{ type \"ftp\" protocol tcp; }}
-                chain prerouting {{
-                    type filter hook prerouting priority filter
-                    tcp dport {{ {LOAD_PORT}, {CROWD_PORT} }} ct helper set \"ftp\"
-                }}
-            }}"
-        ),
+        Contender::Kernel | Contender::AcceptAll | Contender::Beside => helper_rules(),
         _ => String::new(),
     };
     format!(
@@ -270,6 +277,50 @@ fn ruleset(contender: Contender) -> String {
             }}
         }}
         {helper}\n"
+    )
+}
+
+/// What gives control connections the helper of the name "ftp", whoever has put it into the kernel. Where nobody has, the kernel
+/// loads its own.
+fn helper_rules() -> String {
+    format!(
+        "table ip helper {{
+            ct helper ftp {{ type \"ftp\" protocol tcp; }}
+            chain prerouting {{
+                type filter hook prerouting priority filter
+                tcp dport {{ {LOAD_PORT}, {CROWD_PORT} }} ct helper set \"ftp\"
+            }}
+        }}"
+    )
+}
+
+/// conntrackd as nothing but the host of the FTP helper (conntrackd.conf(5), HELPER).
+fn conntrackd_configuration(lock: &Path, control: &Path) -> String {
+    format!(
+        "Helper {{
+            Setup yes
+            Type ftp inet tcp {{
+                QueueNum {QUEUE}
+                QueueLen 10240
+                Policy ftp {{
+                    ExpectMax 1
+                    ExpectTimeout 300
+                }}
+            }}
+        }}
+        General {{
+            Systemd no
+            HashSize 32768
+            HashLimit 131072
+            LogFile no
+            Syslog no
+            LockFile {}
+            UNIX {{ Path {} }}
+            NetlinkBufferSize 2097152
+            NetlinkBufferSizeMaxGrowth 8388608
+        }}\n",
+        lock.display(),
+        control.display()
     )
 }
 

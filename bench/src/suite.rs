@@ -28,16 +28,18 @@ const CLIENTS: [usize; 3] = [1, 16, 64];
 const FILE: usize = 1024;
 
 impl Suite {
-    /// Measures everything and writes the page and the plots.
-    pub fn run(&self) -> Result<()> {
+    /// Measures everything and writes the page and the plots; `emulated` is what [`emulated`] has measured elsewhere.
+    pub fn run(&self, emulated: &str) -> Result<()> {
         let mut report = Report::default();
         self.sessions(&mut report)?;
         self.commands(&mut report)?;
         self.pinholes(&mut report)?;
         self.bystanders(&mut report)?;
         self.vsftpd(&mut report)?;
+        self.workers(&mut report)?;
         self.crowds(&mut report)?;
-        println!();
+        report.line(emulated);
+        eprintln!();
         report.write(&self.page)
     }
 
@@ -72,8 +74,8 @@ impl Suite {
         for mode in [Mode::Pasv, Mode::Port] {
             let name = format!("{mode:?}").to_uppercase();
             for clients in CLIENTS {
-                let rows = measure(&stands, self.task(Work::Session, mode, clients))?;
-                report.rows(&format!("{name}, {clients}"), &rows);
+                let task = self.task(Work::Session, mode, clients);
+                let rows = figure(report, &format!("{name}, {clients}"), &stands, task)?;
                 found.push((name.clone(), clients, rows));
             }
         }
@@ -103,10 +105,8 @@ impl Suite {
         let stands = stands(&contenders, Server::Own, &self.ftpalg)?;
         report.head("clients");
         for clients in CLIENTS {
-            report.rows(
-                &clients.to_string(),
-                &measure(&stands, self.task(Work::Command, Mode::Pasv, clients))?,
-            );
+            let task = self.task(Work::Command, Mode::Pasv, clients);
+            figure(report, &clients.to_string(), &stands, task)?;
         }
         Ok(())
     }
@@ -121,14 +121,12 @@ impl Suite {
         report.head("what, clients");
         for (name, work) in [("pinholes", Work::Pinhole), ("files", Work::Transfer)] {
             for clients in [1, 16] {
-                report.rows(
-                    &format!("{name}, {clients}"),
-                    &measure(&stands, self.task(work, Mode::Pasv, clients))?,
-                );
+                let task = self.task(work, Mode::Pasv, clients);
+                figure(report, &format!("{name}, {clients}"), &stands, task)?;
             }
         }
         let large = Task { file: 256 << 20, time: self.time * 2, ..self.task(Work::Transfer, Mode::Pasv, 1) };
-        report.rows("256 MiB, 1", &measure(&stands, large)?);
+        figure(report, "256 MiB, 1", &stands, large)?;
         Ok(())
     }
 
@@ -140,7 +138,7 @@ impl Suite {
         );
         let stands = stands(&[Contender::Kernel, Contender::Beside], Server::Own, &self.ftpalg)?;
         report.head("what, clients");
-        report.rows("sessions, 16", &measure(&stands, self.task(Work::Session, Mode::Pasv, 16))?);
+        figure(report, "sessions, 16", &stands, self.task(Work::Session, Mode::Pasv, 16))?;
         Ok(())
     }
 
@@ -150,7 +148,23 @@ impl Suite {
         report.head("mode, clients");
         for clients in [1, 16] {
             let task = Task { time: self.time * 2, ..self.task(Work::Session, Mode::Pasv, clients) };
-            report.rows(&format!("PASV, {clients}"), &measure(&stands, task)?);
+            figure(report, &format!("PASV, {clients}"), &stands, task)?;
+        }
+        Ok(())
+    }
+
+    /// Two workers need more processors than some machines have, so what tells is what a packet costs with them.
+    fn workers(&self, report: &mut Report) -> Result<()> {
+        report.section(
+            "Two workers",
+            "Where two cores are free, twice as many workers do twice as much if a packet costs no more processor time with \
+             them. On two cores, which client, router and server share, no more sessions are to be expected.",
+        );
+        let stands = stands(&[Contender::Ftpalg, Contender::TwoWorkers], Server::Own, &self.ftpalg)?;
+        report.head("mode, clients");
+        for clients in [16, 64] {
+            let task = self.task(Work::Session, Mode::Pasv, clients);
+            figure(report, &format!("PASV, {clients}"), &stands, task)?;
         }
         Ok(())
     }
@@ -187,7 +201,7 @@ impl Suite {
                 ready.as_secs_f64() * 1e3
             ));
             points.push((idle as f64, rate));
-            print!(".");
+            step();
         }
         let lines = [Line { name: Contender::Ftpalg.to_string(), points }];
         self.plot(
@@ -198,6 +212,37 @@ impl Suite {
             &lines,
         )
     }
+}
+
+/// Measures a figure and writes its rows.
+fn figure(report: &mut Report, what: &str, stands: &[Stand], task: Task) -> Result<Vec<Row>> {
+    let rows = measure(stands, task)?;
+    report.rows(what, &rows);
+    step();
+    Ok(rows)
+}
+
+/// Shows whoever watches that it goes on.
+fn step() {
+    eprint!(".");
+}
+
+/// ftpalg and conntrackd's helper, where that can be: in a virtual machine, which is slow, so with longer rounds.
+pub fn emulated(ftpalg: &Path) -> Result<String> {
+    let mut report = Report::default();
+    report.section(
+        "Beside conntrackd's helper",
+        "Under Debian's kernel in an emulated machine, some ten times slower: the ratios count alone. PASV alone: behind \
+         masquerade, no data connection of PORT's gets through with conntrackd's helper.",
+    );
+    let stands = stands(&[Contender::Conntrackd, Contender::Ftpalg], Server::Own, ftpalg)?;
+    report.head("mode, clients");
+    for clients in [1, 16] {
+        let (work, mode, time) = (Work::Session, Mode::Pasv, Duration::from_secs(3));
+        let rows = measure(&stands, Task { work, mode, clients, file: FILE, time, rounds: 5 })?;
+        report.rows(&format!("PASV, {clients}"), &rows);
+    }
+    Ok(report.text().to_owned())
 }
 
 /// The page that the figures stand in, unless another is named.

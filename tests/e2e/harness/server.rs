@@ -107,7 +107,10 @@ impl Server {
                 let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools/usr");
                 fs::write(&config, proftpd_config(dir, &tools, &root, &log, v6, port))?;
                 let program = tools.join("sbin/proftpd");
-                anyhow::ensure!(program.exists(), "ProFTPD is not there: run scripts/unpack-proftpd");
+                anyhow::ensure!(
+                    program.exists(),
+                    "ProFTPD is not there: run scripts/unpack-package proftpd-core usr/sbin/proftpd"
+                );
                 let config = config.to_str().context("path is not UTF-8")?;
                 host.spawn(
                     &output,
