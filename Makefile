@@ -4,8 +4,7 @@
 # make load       10,000 sessions at the same time and 100,000 transfers, twice: some ten minutes
 # make soak       half an hour of real programs, bad wires, kills and reloads; SOAK=SECONDS for less or more
 # make bench      ftpalg beside the kernel's helper, conntrackd's and a bare queue: rewrites the figures of
-#                 docs/performance.md, in some
-#                 ten minutes on a quiet machine
+#                 docs/performance.md, in some ten minutes on a quiet machine
 # make build      the daemon: target/release/ftpalg
 # make deb        the Debian package: target/debian/ftpalg_VERSION_ARCHITECTURE.deb
 # make install    into PREFIX and /etc (as root, after make build); DESTDIR for packagers

@@ -18,6 +18,7 @@ use clap::{Parser, Subcommand};
 use contender::Contender;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use peer::client::{Mode, Work};
+use stand::Crowd;
 
 #[derive(Parser)]
 #[command(about)]
@@ -93,6 +94,9 @@ enum Command {
         clients: Vec<Ipv4Addr>,
         #[arg(long)]
         server: Ipv4Addr,
+        /// Each session asks for a data connection, and makes none.
+        #[arg(long)]
+        pasv: bool,
     },
 }
 
@@ -104,7 +108,9 @@ fn main() -> Result<()> {
             println!("{}", serde_json::to_string(&peer::client::run(&plan)?)?);
             Ok(())
         }
-        Command::Crowd { sessions, clients, server } => peer::crowd::hold(sessions, &clients, server),
+        Command::Crowd { sessions, clients, server, pasv } => {
+            peer::crowd::hold(sessions, &clients, server, pasv)
+        }
         Command::All { ftpalg, page, rounds, milliseconds, crowd, emulated } => {
             open_files()?;
             let emulated = emulated.map(fs::read_to_string).transpose()?.unwrap_or_default();
@@ -118,7 +124,7 @@ fn main() -> Result<()> {
         Command::One { ftpalg, contenders, work, mode, clients, rounds, milliseconds, file, idle } => {
             open_files()?;
             let stands = figure::stands(&contenders, stand::Server::Own, &ftpalg)?;
-            let crowds = stands.iter().filter(|_| idle > 0).map(|stand| stand.crowd(idle));
+            let crowds = stands.iter().filter(|_| idle > 0).map(|stand| stand.crowd(idle, Crowd::LoggedIn));
             let _crowds = crowds.collect::<Result<Vec<_>>>()?;
             let time = Duration::from_millis(milliseconds);
             let task = figure::Task { work, mode, clients, file, time, rounds };

@@ -33,6 +33,8 @@ const QUEUE: &str = "2121";
 const NICE: &str = "-n-10";
 /// How long a program may take until it is there.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// As long as a crowd's pinholes are needed.
+const PINHOLE_SECONDS: u64 = 600;
 /// How many sessions the load server serves at a time.
 const THREADS: usize = 96;
 
@@ -134,7 +136,7 @@ impl Stand {
                 fs::write(
                     &config,
                     format!(
-                        "control-ports = {ports:?}\naccept-in = [\"inet filter forward\"]\nqueue = {QUEUE}\nworkers = {workers}\nstate-dir = {:?}\ncontrol-socket = {:?}\n",
+                        "control-ports = {ports:?}\naccept-in = [\"inet filter forward\"]\nqueue = {QUEUE}\nworkers = {workers}\nstate-dir = {:?}\ncontrol-socket = {:?}\n[pinhole]\ntimeout = {PINHOLE_SECONDS}\n",
                         self.state,
                         path("control"),
                     ),
@@ -209,7 +211,7 @@ impl Stand {
     }
 
     /// Logs so many sessions in, which stay until the value is dropped: a process for each of the server's addresses.
-    pub fn crowd(&self, sessions: usize) -> Result<Vec<Process>> {
+    pub fn crowd(&self, sessions: usize, what: Crowd) -> Result<Vec<Process>> {
         let own = env::current_exe()?;
         let own = own.to_str().context("the program's path is no UTF-8")?;
         let clients: Vec<_> = (0..CLIENTS).map(|host| format!("10.0.0.{}", 2 + host)).collect();
@@ -221,12 +223,19 @@ impl Stand {
                 format!("--clients={}", clients.join(",")),
                 format!("--server={server}"),
             ];
+            let words = words.into_iter().chain((what == Crowd::WithPinholes).then(|| "--pasv".into()));
             crowds.push(self.client.spawn(&self.lab.dir().join(format!("crowd.{server}")), own, words)?);
         }
         for crowd in &mut crowds {
             crowd.wait_for_log("ready", PATIENCE * 10)?;
         }
         Ok(crowds)
+    }
+
+    /// How many pinholes are open.
+    pub fn open_pinholes(&self) -> Result<usize> {
+        let set = self.router.run("nft", ["list", "set", "inet", "ftpalg", "open4"])?.success()?.stdout;
+        Ok(set.matches(" expires ").count())
     }
 
     /// Kills the daemon and starts it again. Returns how long it takes until it is ready.
@@ -322,6 +331,14 @@ fn conntrackd_configuration(lock: &Path, control: &Path) -> String {
         lock.display(),
         control.display()
     )
+}
+
+/// What the sessions of a crowd have done before they fell silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crowd {
+    LoggedIn,
+    /// Asked for a data connection as well, of which none comes: each has an open pinhole.
+    WithPinholes,
 }
 
 /// What serves files.

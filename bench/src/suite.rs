@@ -4,14 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::contender::Contender;
 use crate::figure::{Row, Task, measure, median, stands};
 use crate::peer::client::{Mode, Work};
 use crate::plot::{Line, draw};
 use crate::report::{Report, whole};
-use crate::stand::{Server, Stand};
+use crate::stand::{Crowd, Server, Stand};
 
 /// Where things are, and how thoroughly it is measured.
 pub struct Suite {
@@ -26,6 +26,8 @@ pub struct Suite {
 /// Clients at a time.
 const CLIENTS: [usize; 3] = [1, 16, 64];
 const FILE: usize = 1024;
+/// A client may have 1,024 (src/engine/ports.rs), and there are sixteen.
+const OPEN_PINHOLES: usize = 16_000;
 
 impl Suite {
     /// Measures everything and writes the page and the plots; `emulated` is what [`emulated`] has measured elsewhere.
@@ -38,6 +40,7 @@ impl Suite {
         self.vsftpd(&mut report)?;
         self.workers(&mut report)?;
         self.crowds(&mut report)?;
+        self.open_pinholes(&mut report)?;
         report.line(emulated);
         eprintln!();
         report.write(&self.page)
@@ -144,7 +147,8 @@ impl Suite {
 
     fn vsftpd(&self, report: &mut Report) -> Result<()> {
         report.section("A real server", "The same sessions with vsftpd, which starts processes for each.");
-        let stands = stands(&[Contender::Kernel, Contender::Ftpalg], Server::Vsftpd, &self.ftpalg)?;
+        let contenders = [Contender::Kernel, Contender::AcceptAll, Contender::Ftpalg];
+        let stands = stands(&contenders, Server::Vsftpd, &self.ftpalg)?;
         report.head("mode, clients");
         for clients in [1, 16] {
             let task = Task { time: self.time * 2, ..self.task(Work::Session, Mode::Pasv, clients) };
@@ -184,7 +188,7 @@ impl Suite {
         for idle in [100, 1_000, 10_000, self.crowd] {
             let mut stand = Stand::new(Contender::Ftpalg, Server::Own, &self.ftpalg)?;
             let before = stand.memory()?;
-            let crowd = stand.crowd(idle)?;
+            let crowd = stand.crowd(idle, Crowd::LoggedIn)?;
             let memory = stand.memory()?;
             let ready = stand.restart(&self.ftpalg)?;
             let rows = measure(std::slice::from_ref(&stand), self.task(Work::Session, Mode::Pasv, 16))?;
@@ -211,6 +215,33 @@ impl Suite {
             ["idle sessions", "a second"],
             &lines,
         )
+    }
+
+    /// Speed beside pinholes that are open and wait.
+    fn open_pinholes(&self, report: &mut Report) -> Result<()> {
+        report.section(
+            "Beside open pinholes",
+            "Sessions that have asked for a data connection and make none, so that each has a pinhole that stays open; and how \
+             often 16 busy clients get another pinhole beside them (PASV and its reply).",
+        );
+        report.line("| open pinholes | pinholes a second | p50 µs | p99 µs |");
+        report.line("| --- | --- | --- | --- |");
+        let mut points = Vec::new();
+        for open in [100, 1_000, 10_000, OPEN_PINHOLES] {
+            let stand = Stand::new(Contender::Ftpalg, Server::Own, &self.ftpalg)?;
+            let _crowd = stand.crowd(open, Crowd::WithPinholes)?;
+            ensure!(stand.open_pinholes()? >= open, "fewer than {open} pinholes are open");
+            for row in measure(std::slice::from_ref(&stand), self.task(Work::Pinhole, Mode::Pasv, 16))? {
+                let open = open as f64;
+                let cells = [open, row.rate, row.p50, row.p99].map(whole);
+                report.line(&format!("| {} |", cells.join(" | ")));
+                points.push((open, row.rate));
+            }
+            step();
+        }
+        let lines = [Line { name: Contender::Ftpalg.to_string(), points }];
+        let axes = ["open pinholes", "a second"];
+        self.plot(report, "pinholes.svg", "Pinholes a second beside open ones", axes, &lines)
     }
 }
 

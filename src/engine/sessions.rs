@@ -3,6 +3,7 @@
 //! A session lies by itself, so that the table, which doubles when it is full, holds nothing but addresses; and its name
 //! stands in the session alone.
 
+use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
@@ -17,18 +18,31 @@ use super::session::Session;
 pub struct Sessions {
     table: HashTable<Box<Session>>,
     keys: RandomState,
+    /// The name that was hashed last, and its hash: a packet's session is looked up several times.
+    hashed: Cell<Option<(ControlTuple, u64)>>,
 }
 
 impl Sessions {
+    fn hash(&self, tuple: &ControlTuple) -> u64 {
+        match self.hashed.get() {
+            Some((name, hash)) if name == *tuple => hash,
+            _ => {
+                let hash = self.keys.hash_one(tuple);
+                self.hashed.set(Some((*tuple, hash)));
+                hash
+            }
+        }
+    }
+
     /// The session of this name.
     pub fn get(&self, tuple: &ControlTuple) -> Option<&Session> {
-        let hash = self.keys.hash_one(tuple);
+        let hash = self.hash(tuple);
         self.table.find(hash, |session| session.tuple == *tuple).map(|session| &**session)
     }
 
     /// The same, to be changed, except for its name.
     pub fn get_mut(&mut self, tuple: &ControlTuple) -> Option<&mut Session> {
-        let hash = self.keys.hash_one(tuple);
+        let hash = self.hash(tuple);
         self.table.find_mut(hash, |session| session.tuple == *tuple).map(|session| &mut **session)
     }
 
@@ -40,8 +54,8 @@ impl Sessions {
     /// Puts a session in, and takes out the one that has had its name.
     pub fn insert(&mut self, session: Session) {
         self.remove(&session.tuple);
-        let Self { table, keys } = self;
-        let hash = keys.hash_one(session.tuple);
+        let hash = self.hash(&session.tuple);
+        let Self { table, keys, .. } = self;
         table.insert_unique(hash, Box::new(session), |other| keys.hash_one(other.tuple));
     }
 
@@ -74,7 +88,7 @@ impl Sessions {
 
     /// As [`super::give_back`].
     pub fn give_back(&mut self) {
-        let Self { table, keys } = self;
+        let Self { table, keys, .. } = self;
         if table.capacity() > 4 * table.len() + SPARE {
             table.shrink_to(2 * table.len(), |session| keys.hash_one(session.tuple));
         }

@@ -1,6 +1,7 @@
-//! Many sessions that are logged in and silent: what a router holds while few are busy.
+//! Many sessions that are logged in and silent, with a pinhole or without: what a router holds while few are busy.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -11,9 +12,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::CROWD_PORT;
+use super::line::six_numbers;
 
 /// How many log in at the same moment.
 const AT_ONCE: usize = 64;
+
+/// Where the server says that it listens: at one port after the other, so that each is another pinhole. Nobody dials them.
+const DATA_PORTS: RangeInclusive<u16> = 1024..=65_535;
 
 /// Serves sessions that transfer nothing, for ever, at one of the server's addresses: a process may not have enough files
 /// open for all of them.
@@ -21,32 +26,35 @@ pub fn serve(address: Ipv4Addr) -> Result<()> {
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = TcpListener::bind((address, CROWD_PORT)).await?;
         println!("ready");
-        loop {
+        for data_port in DATA_PORTS.cycle() {
             let (stream, _) = listener.accept().await?;
             // A client that goes away is none of this server's troubles.
-            tokio::spawn(async move { session(stream).await.ok() });
+            tokio::spawn(async move { session(stream, six_numbers(address, data_port)).await.ok() });
         }
+        Ok(())
     })
 }
 
-async fn session(mut stream: TcpStream) -> Result<()> {
+async fn session(mut stream: TcpStream, numbers: String) -> Result<()> {
     let (reader, mut writer) = stream.split();
     // Small: there are a hundred thousand.
     let mut lines = BufReader::with_capacity(64, reader).lines();
     writer.write_all(b"220 ready\r\n").await?;
     while let Some(line) = lines.next_line().await? {
-        let reply: &[u8] = match line.get(..4) {
-            Some("USER") => b"331 word\r\n",
-            Some("PASS") => b"230 in\r\n",
-            _ => b"200 ok\r\n",
+        let reply = match line.get(..4) {
+            Some("USER") => "331 word\r\n",
+            Some("PASS") => "230 in\r\n",
+            Some("PASV") => &format!("227 there ({numbers})\r\n"),
+            _ => "200 ok\r\n",
         };
-        writer.write_all(reply).await?;
+        writer.write_all(reply.as_bytes()).await?;
     }
     Ok(())
 }
 
-/// Logs in so many times, says "ready", and keeps the sessions until SIGTERM.
-pub fn hold(sessions: usize, clients: &[Ipv4Addr], server: Ipv4Addr) -> Result<()> {
+/// Logs in so many times, in each session asks for a data connection if so wanted, says "ready", and keeps the sessions until
+/// SIGTERM.
+pub fn hold(sessions: usize, clients: &[Ipv4Addr], server: Ipv4Addr, pasv: bool) -> Result<()> {
     ensure!(!clients.is_empty(), "nobody there");
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut end = signal(SignalKind::terminate())?;
@@ -56,7 +64,7 @@ pub fn hold(sessions: usize, clients: &[Ipv4Addr], server: Ipv4Addr) -> Result<(
             tokio::spawn(async move {
                 for number in (first..sessions).step_by(AT_ONCE) {
                     let client = clients[number % clients.len()];
-                    let session = log_in(client, server).await;
+                    let session = log_in(client, server, pasv).await;
                     if sender.send(session).is_err() {
                         return;
                     }
@@ -74,7 +82,7 @@ pub fn hold(sessions: usize, clients: &[Ipv4Addr], server: Ipv4Addr) -> Result<(
     })
 }
 
-async fn log_in(client: Ipv4Addr, server: Ipv4Addr) -> Result<TcpStream> {
+async fn log_in(client: Ipv4Addr, server: Ipv4Addr, pasv: bool) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     // The port is chosen when the other end is known: one port serves towards several servers.
     setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
@@ -86,6 +94,10 @@ async fn log_in(client: Ipv4Addr, server: Ipv4Addr) -> Result<TcpStream> {
     expect(&mut stream, "331").await?;
     stream.write_all(b"PASS bench\r\n").await?;
     expect(&mut stream, "230").await?;
+    if pasv {
+        stream.write_all(b"PASV\r\n").await?;
+        expect(&mut stream, "227").await?;
+    }
     Ok(stream.into_inner())
 }
 

@@ -28,6 +28,26 @@ fn measure(firewall: &mut Firewall, what: &str, change: impl Fn(u16) -> Vec<Chan
     println!("{what:45} p50 {:8.1} µs   p99 {:8.1} µs", at(50), at(99));
 }
 
+/// A pinhole that somebody else has open meanwhile.
+fn others(n: u32) -> Pinhole {
+    let [_, a, b, c] = n.to_be_bytes();
+    pinhole(&format!("100.{a}.{b}.{c}"), "203.0.113.1:9999", "192.168.1.2:4000", "203.0.113.9", 0x42)
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn pace_beside_other_pinholes() {
+    let (_host, mut firewall) = installed(&config());
+    let mut alive = 0;
+    for number in [0, 100, 1_000, 10_000, 60_000] {
+        let more: Vec<_> = (alive..number).map(|n| Change::Open(others(n))).collect();
+        more.chunks(500).for_each(|some| firewall.commit(some).unwrap());
+        alive = number;
+        measure(&mut firewall, &format!("open beside {alive}"), |n| vec![Change::Open(opened(n))]);
+        measure(&mut firewall, &format!("close beside {alive}"), |n| vec![Change::Close(opened(n).key)]);
+    }
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn pace() {
