@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 use contender::Contender;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use peer::client::{Mode, Work};
-use stand::Crowd;
+use stand::{Crowd, Server};
 
 #[derive(Parser)]
 #[command(about)]
@@ -76,6 +76,8 @@ enum Command {
         file: usize,
         #[arg(long, default_value_t = 0)]
         idle: usize,
+        #[arg(long, default_value = "own")]
+        server: Server,
     },
     /// The load server, inside its host.
     #[command(hide = true)]
@@ -121,9 +123,20 @@ fn main() -> Result<()> {
             print!("{}", suite::emulated(&ftpalg)?);
             Ok(())
         }
-        Command::One { ftpalg, contenders, work, mode, clients, rounds, milliseconds, file, idle } => {
+        Command::One {
+            ftpalg,
+            contenders,
+            work,
+            mode,
+            clients,
+            rounds,
+            milliseconds,
+            file,
+            idle,
+            server,
+        } => {
             open_files()?;
-            let stands = figure::stands(&contenders, stand::Server::Own, &ftpalg)?;
+            let stands = figure::stands(&contenders, server, &ftpalg)?;
             let crowds = stands.iter().filter(|_| idle > 0).map(|stand| stand.crowd(idle, Crowd::LoggedIn));
             let _crowds = crowds.collect::<Result<Vec<_>>>()?;
             let time = Duration::from_millis(milliseconds);

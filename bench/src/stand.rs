@@ -342,7 +342,7 @@ pub enum Crowd {
 }
 
 /// What serves files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Server {
     /// This program, which costs little, so that what stands between shows.
     Own,
