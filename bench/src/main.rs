@@ -4,7 +4,9 @@ mod contender;
 mod figure;
 mod peer;
 mod plot;
+mod program;
 mod report;
+mod ruleset;
 mod stand;
 mod suite;
 

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, ensure};
 use netlab::{Host, Lab, Process};
 
 use crate::contender::Contender;
-use crate::peer::client::Mode;
-use crate::peer::client::{Outcome, Work};
-use crate::peer::{CROWD_PORT, LOAD_PORT};
+use crate::peer::client::{Mode, Outcome, Work};
+use crate::peer::LOAD_PORT;
+use crate::program::Place;
+use crate::ruleset::ruleset;
 
 /// The server's addresses: a pair of addresses has no more than 64,512 ports, and a process no more than 20,000 files on
 /// some machines, so idle crowds need several.
@@ -27,14 +28,8 @@ pub const SERVERS: [&str; 8] = [
 ];
 /// How many addresses the client has.
 const CLIENTS: u8 = 16;
-/// The queue of whoever has one.
-const QUEUE: &str = "2121";
-/// What puts a program before others, as ftpalg's unit does.
-const NICE: &str = "-n-10";
-/// How long a program may take until it is there.
+/// How long a program may take until it is there, or gone.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// As long as a crowd's pinholes are needed.
-const PINHOLE_SECONDS: u64 = 600;
 /// How many sessions the load server serves at a time.
 const THREADS: usize = 96;
 
@@ -90,65 +85,12 @@ impl Stand {
         let state = Path::new("/dev/shm").join(lab.dir().file_name().unwrap_or_default());
         let mut stand =
             Stand { contender, daemon: None, _servers: servers, client, router, _server: server, state, lab };
-        stand.start(ftpalg)?;
+        stand.daemon = stand.start(ftpalg)?;
         Ok(stand)
     }
 
-    /// Starts the contender's program, if it has one.
-    fn start(&mut self, ftpalg: &Path) -> Result<()> {
-        let log = self.lab.dir().join("log");
-        let mut process = match self.contender {
-            Contender::Bare | Contender::Kernel => return Ok(()),
-            Contender::AcceptAll => {
-                let program = accept_all(self.lab.dir())?;
-                let program = program.to_str().unwrap_or_default();
-                let process = self.router.spawn(&log, "nice", [NICE, program, QUEUE])?;
-                for match_ in ["--dport", "--sport"] {
-                    let rule = format!(
-                        "-t mangle -A FORWARD -p tcp -m multiport {match_}s {LOAD_PORT},{CROWD_PORT} -j NFQUEUE --queue-num {QUEUE}"
-                    );
-                    self.router.run("iptables", rule.split_whitespace())?.success()?;
-                }
-                process
-            }
-            Contender::Conntrackd => {
-                let config = self.lab.dir().join("conntrackd.conf");
-                let path = |name: &str| self.lab.dir().join(name);
-                fs::write(
-                    &config,
-                    conntrackd_configuration(&path("conntrackd.lock"), &path("conntrackd.control")),
-                )?;
-                let config = config.to_str().context("the configuration's path is no UTF-8")?;
-                let mut process = self.router.spawn(&log, "nice", [NICE, "conntrackd", "-C", config])?;
-                process.wait_for_log("initialization completed", PATIENCE)?;
-                self.router.nft(&helper_rules())?;
-                self.daemon = Some(process);
-                return Ok(());
-            }
-            Contender::Ftpalg | Contender::TwoWorkers | Contender::Beside => {
-                let (ports, workers) = match self.contender {
-                    Contender::Beside => (vec![9], 1),
-                    Contender::TwoWorkers => (vec![LOAD_PORT, CROWD_PORT], 2),
-                    _ => (vec![LOAD_PORT, CROWD_PORT], 1),
-                };
-                let config = self.lab.dir().join("ftpalg.toml");
-                let path = |name: &str| self.lab.dir().join(name);
-                fs::write(
-                    &config,
-                    format!(
-                        "control-ports = {ports:?}\naccept-in = [\"inet filter forward\"]\nqueue = {QUEUE}\nworkers = {workers}\nstate-dir = {:?}\ncontrol-socket = {:?}\n[pinhole]\ntimeout = {PINHOLE_SECONDS}\n",
-                        self.state,
-                        path("control"),
-                    ),
-                )?;
-                let program = ftpalg.to_str().context("ftpalg's path is no UTF-8")?;
-                let config = config.to_str().context("the configuration's path is no UTF-8")?;
-                self.router.spawn(&log, "nice", [NICE, program, "run", "--config", config])?
-            }
-        };
-        process.wait_for_log("ready", PATIENCE)?;
-        self.daemon = Some(process);
-        Ok(())
+    fn start(&self, ftpalg: &Path) -> Result<Option<Process>> {
+        Place { router: &self.router, dir: self.lab.dir(), state: &self.state }.start(self.contender, ftpalg)
     }
 
     /// Lets a client work for a while.
@@ -244,7 +186,7 @@ impl Stand {
         daemon.signal(netlab::Signal::SIGKILL)?;
         daemon.wait(PATIENCE)?;
         let start = std::time::Instant::now();
-        self.start(ftpalg)?;
+        self.daemon = self.start(ftpalg)?;
         Ok(start.elapsed())
     }
 }
@@ -254,83 +196,6 @@ impl Drop for Stand {
         // Of no use to anybody; and nobody is left to tell.
         fs::remove_dir_all(&self.state).ok();
     }
-}
-
-/// The router's firewall: closed but for control connections, so that data gets through by the contender's doing.
-fn ruleset(contender: Contender) -> String {
-    let new = match contender {
-        Contender::Bare => String::from("ip saddr 10.0.0.0/24 ct state new accept"),
-        _ => format!("tcp dport {{ {LOAD_PORT}, {CROWD_PORT} }} ct state new accept"),
-    };
-    let helper = match contender {
-        Contender::Kernel | Contender::AcceptAll | Contender::Beside => helper_rules(),
-        _ => String::new(),
-    };
-    format!(
-        "table inet filter {{
-            chain forward {{
-                type filter hook forward priority filter; policy drop
-                ct state established,related accept
-                {new}
-            }}
-            chain input {{
-                type filter hook input priority filter; policy drop
-                ct state established,related accept
-                meta l4proto {{ icmp, ipv6-icmp }} accept
-            }}
-        }}
-        table inet nat {{
-            chain postrouting {{
-                type nat hook postrouting priority srcnat
-                oifname \"server\" masquerade
-            }}
-        }}
-        {helper}\n"
-    )
-}
-
-/// What gives control connections the helper of the name "ftp", whoever has put it into the kernel. Where nobody has, the kernel
-/// loads its own.
-fn helper_rules() -> String {
-    format!(
-        "table ip helper {{
-            ct helper ftp {{ type \"ftp\" protocol tcp; }}
-            chain prerouting {{
-                type filter hook prerouting priority filter
-                tcp dport {{ {LOAD_PORT}, {CROWD_PORT} }} ct helper set \"ftp\"
-            }}
-        }}"
-    )
-}
-
-/// conntrackd as nothing but the host of the FTP helper (conntrackd.conf(5), HELPER).
-fn conntrackd_configuration(lock: &Path, control: &Path) -> String {
-    format!(
-        "Helper {{
-            Setup yes
-            Type ftp inet tcp {{
-                QueueNum {QUEUE}
-                QueueLen 10240
-                Policy ftp {{
-                    ExpectMax 1
-                    ExpectTimeout 300
-                }}
-            }}
-        }}
-        General {{
-            Systemd no
-            HashSize 32768
-            HashLimit 131072
-            LogFile no
-            Syslog no
-            LockFile {}
-            UNIX {{ Path {} }}
-            NetlinkBufferSize 2097152
-            NetlinkBufferSizeMaxGrowth 8388608
-        }}\n",
-        lock.display(),
-        control.display()
-    )
 }
 
 /// What the sessions of a crowd have done before they fell silent.
@@ -383,24 +248,4 @@ fn start_servers(host: &Host, kind: Server, dir: &Path) -> Result<Vec<Process>> 
     }
     host.wait_for_port(LOAD_PORT, PATIENCE)?;
     Ok(servers)
-}
-
-/// Compiles the accept-all program.
-fn accept_all(dir: &Path) -> Result<PathBuf> {
-    let source = dir.join("accept-all.c");
-    fs::write(&source, include_str!("accept-all.c"))?;
-    let program = dir.join("accept-all");
-    let output = std::process::Command::new("cc")
-        .args(["-O2", "-Wall", "-Wextra", "-o"])
-        .arg(&program)
-        .arg(&source)
-        .arg("-lnetfilter_queue")
-        .output()
-        .context("cannot start cc: is a compiler installed?")?;
-    ensure!(
-        output.status.success(),
-        "the accept-all program does not compile (is libnetfilter-queue-dev installed?):\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(program)
 }
