@@ -135,10 +135,14 @@ impl Committer {
             }
             Change::Open(pinhole) => {
                 let key = &pinhole.key;
-                if expected == Expected::Anything {
-                    for set in Set::PINHOLE {
-                        self.remove(Element::pinhole(set, key, pinhole.timeout)?, steps);
-                    }
+                // `spent` is the packet path's, and its keys outlive a daemon: a session that ended in its absence has left
+                // its own there, and nothing would pass.
+                let left: &[Set] = match expected {
+                    Expected::AsTold => &[Set::Spent],
+                    Expected::Anything => &Set::PINHOLE,
+                };
+                for set in left {
+                    self.remove(Element::pinhole(*set, key, pinhole.timeout)?, steps);
                 }
                 steps.extend(Element::open(pinhole)?.into_iter().map(|element| (Verb::AddNew, element)));
                 self.remove(Element::pinhole(Set::Pending, key, pinhole.timeout)?, steps);

@@ -57,6 +57,17 @@ fn one_pinhole_one_connection() {
     assert_eq!(mark(&net, &data), 0);
 }
 
+/// A session that ended while no daemon was there has nobody who closes its pinhole.
+#[test]
+fn a_port_opens_again_that_was_used_under_a_daemon_that_is_gone() {
+    let net = Net::new();
+    let listener = listen(&net.client, "192.168.1.2:4000");
+    net.router.add_elements("spent4", ["198.51.100.9 . 198.51.100.1 . 5000".to_owned()].into_iter());
+    net.commit(&[Change::Open(active())]);
+    connects(&net.server, "198.51.100.1:5000", &listener);
+    is_refused(&net.server, "198.51.100.1:5000");
+}
+
 /// As in the moment in which a flush takes the table away: the maps are empty, the rest is there still.
 #[test]
 fn no_connection_begins_without_its_nat() {
