@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use netlab::{Host, Lab, Process};
 
 use crate::contender::Contender;
-use crate::peer::client::{Mode, Outcome, Work};
 use crate::peer::LOAD_PORT;
+use crate::peer::client::{Mode, Outcome, Work};
 use crate::program::Place;
 use crate::ruleset::ruleset;
 
