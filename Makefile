@@ -44,6 +44,7 @@ endif
 TEST_THREADS ?= 4
 FUZZ_SECONDS ?= 15
 SOAK ?= 1800
+UNPACK_PROFTPD = scripts/unpack-package proftpd-core usr/sbin/proftpd
 BUILD_PACKAGES = scripts/build-packages.txt
 TEST_PACKAGES = $(BUILD_PACKAGES) scripts/test-packages.txt scripts/demo-packages.txt
 ifeq ($(VM),yes)
@@ -73,7 +74,7 @@ endif
 test:
 ifeq ($(PACKAGES),yes)
 	@scripts/install-packages $(TEST_PACKAGES)
-	@scripts/unpack-package proftpd-core usr/sbin/proftpd
+	@$(UNPACK_PROFTPD)
 ifeq ($(VM),yes)
 	@scripts/unpack-kernel
 endif
@@ -101,7 +102,7 @@ endif
 soak load:
 ifeq ($(PACKAGES),yes)
 	@scripts/install-packages $(TEST_PACKAGES)
-	@scripts/unpack-package proftpd-core usr/sbin/proftpd
+	@$(UNPACK_PROFTPD)
 	@scripts/install-rust
 endif
 # A second run would write over what the first has left to be read.

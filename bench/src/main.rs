@@ -117,7 +117,10 @@ fn main() -> Result<()> {
         }
         Command::All { ftpalg, page, rounds, milliseconds, crowd, emulated } => {
             open_files()?;
-            let emulated = emulated.map(fs::read_to_string).transpose()?.unwrap_or_default();
+            let read = |path: PathBuf| {
+                fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+            };
+            let emulated = emulated.map(read).transpose()?.unwrap_or_default();
             let time = Duration::from_millis(milliseconds);
             suite::Suite { ftpalg, page, rounds, time, crowd }.run(&emulated)
         }

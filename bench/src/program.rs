@@ -16,8 +16,8 @@ use crate::ruleset::helper_rules;
 const QUEUE: &str = "2121";
 /// What puts a program before others, as ftpalg's unit does.
 const NICE: &str = "-n-10";
-/// How long a program may take until it is there.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a program may take until it is there, or gone.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// As long as a crowd's pinholes are needed.
 const PINHOLE_SECONDS: u64 = 600;
 

@@ -11,7 +11,7 @@ use netlab::{Host, Lab, Process};
 use crate::contender::Contender;
 use crate::peer::LOAD_PORT;
 use crate::peer::client::{Mode, Outcome, Work};
-use crate::program::Place;
+use crate::program::{PATIENCE, Place};
 use crate::ruleset::ruleset;
 
 /// The server's addresses: a pair of addresses has no more than 64,512 ports, and a process no more than 20,000 files on
@@ -28,8 +28,6 @@ pub const SERVERS: [&str; 8] = [
 ];
 /// How many addresses the client has.
 const CLIENTS: u8 = 16;
-/// How long a program may take until it is there, or gone.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How many sessions the load server serves at a time.
 const THREADS: usize = 96;
 

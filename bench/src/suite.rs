@@ -26,7 +26,7 @@ pub struct Suite {
 /// Clients at a time.
 const CLIENTS: [usize; 3] = [1, 16, 64];
 const FILE: usize = 1024;
-/// A client may have 1,024 (src/engine/ports.rs), and there are sixteen.
+/// A client may have 1,024 (`MAX_PINHOLES_PER_CLIENT` of src/engine/policy.rs), and there are sixteen.
 const OPEN_PINHOLES: usize = 16_000;
 
 impl Suite {

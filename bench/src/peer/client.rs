@@ -214,14 +214,7 @@ impl Client {
         say(control, format!("RETR {}\r\n", self.file).as_bytes(), b"150")?;
         let stream = match made {
             Some(stream) => stream,
-            None => {
-                self.listener
-                    .accept()
-                    .with_context(|| {
-                        format!("waiting for the server to call {:?}", self.listener.local_addr())
-                    })?
-                    .0
-            }
+            None => self.listener.accept().context("waiting for the server to call")?.0,
         };
         receive(stream, self.file)?;
         control.expect(b"226").map(drop)

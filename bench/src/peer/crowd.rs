@@ -29,13 +29,13 @@ pub fn serve(address: Ipv4Addr) -> Result<()> {
         for data_port in DATA_PORTS.cycle() {
             let (stream, _) = listener.accept().await?;
             // A client that goes away is none of this server's troubles.
-            tokio::spawn(async move { session(stream, six_numbers(address, data_port)).await.ok() });
+            tokio::spawn(async move { session(stream, address, data_port).await.ok() });
         }
         Ok(())
     })
 }
 
-async fn session(mut stream: TcpStream, numbers: String) -> Result<()> {
+async fn session(mut stream: TcpStream, address: Ipv4Addr, data_port: u16) -> Result<()> {
     let (reader, mut writer) = stream.split();
     // Small: there are a hundred thousand.
     let mut lines = BufReader::with_capacity(64, reader).lines();
@@ -44,7 +44,7 @@ async fn session(mut stream: TcpStream, numbers: String) -> Result<()> {
         let reply = match line.get(..4) {
             Some("USER") => "331 word\r\n",
             Some("PASS") => "230 in\r\n",
-            Some("PASV") => &format!("227 there ({numbers})\r\n"),
+            Some("PASV") => &format!("227 there ({})\r\n", six_numbers(address, data_port)),
             _ => "200 ok\r\n",
         };
         writer.write_all(reply.as_bytes()).await?;

@@ -1,7 +1,7 @@
 //! Handshakes of control connections that take longer than a SYN is remembered: what is tried again in the end is
 //! followed like any other session.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use netlab::Host;
 
 use crate::harness::{Net, Plan, ServerKind, Setup, Topology};
@@ -29,7 +29,7 @@ fn is_followed(deaf: impl Fn(&Net) -> &Host, flags: &str) -> Result<()> {
     let server = net.serve(ServerKind::Vsftpd)?;
     deaf_to(deaf(&net), flags)?;
     let mut session = Session::open(&net, &server)?;
-    anyhow::ensure!(deaf(&net).counter("inet deaf unheard")? >= 4, "it came to be at once");
+    ensure!(deaf(&net).counter("inet deaf unheard")? >= 4, "it came to be at once");
     session.fetch_in_all_modes()?;
     session.quit()?;
     net.finish()
