@@ -79,7 +79,7 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
         Change::Forget(tuple) => Some(*tuple),
         _ => None,
     });
-    let ended: Vec<_> = ended.collect();
+    let mut ended: Vec<_> = ended.collect();
     let mut store = lock(&shared.store);
     for tuple in &ended {
         if let Err(error) = store.remove(tuple) {
@@ -91,7 +91,9 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
         }
     }
     drop(store);
-    // With the engine locked: a connection may begin anew under the same name, and be held back.
+    // With the engine locked: a connection may begin anew under the same name, and be held back. Where one has, it is
+    // watched by its SYN.
+    ended.retain(|tuple| engine.session(tuple).is_none());
     if let Err(error) = lock(&shared.firewall).let_pass(&ended) {
         debug!("{error}");
     }

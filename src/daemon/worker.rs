@@ -272,7 +272,7 @@ impl Worker {
     /// All that a packet asked for has been done: what that was is told.
     fn conclude(&mut self, shared: &Shared, engine: &mut Engine, decision: &Decision, about: About) {
         let Some((tuple, id)) = decision.session else { return };
-        if decision.changes.contains(&Change::Forget(tuple)) {
+        if decision.changes.contains(&Change::Depart(tuple)) {
             if let Some(session) = engine.session(&tuple).filter(|session| session.departed.is_some()) {
                 lock(&shared.recent).departs(clock::now(), session);
             }

@@ -129,7 +129,7 @@ impl Engine {
                 return Some(Verdict::Drop);
             };
             self.lost.remove(&tuple);
-            outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
+            outcome.changes.extend([Change::Unshift(tuple), Change::Forget(tuple), Change::Track(tuple)]);
             self.begin(now, tuple, syn);
             return None;
         }

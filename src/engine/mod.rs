@@ -217,7 +217,7 @@ impl Engine {
         }
         let Some(session) = self.sessions.get_mut(&tuple) else {
             // Queued, but not followed: its beginning was not seen, or there are too many.
-            return Decision { changes: vec![Change::Forget(tuple)], ..Decision::of(Verdict::Pass) };
+            return Decision { changes: vec![Change::Depart(tuple)], ..Decision::of(Verdict::Pass) };
         };
         if session.needs_view(&packet) {
             return Decision::of(Verdict::LookUp(tuple));
@@ -237,8 +237,8 @@ impl Engine {
             session.owed.extend(due);
         }
         let is_let_go = session.departed.is_some() && !session.is_shifted;
-        if is_let_go && session.owed.last() != Some(&Change::Forget(tuple)) {
-            session.owed.push(Change::Forget(tuple));
+        if is_let_go && session.owed.last() != Some(&Change::Depart(tuple)) {
+            session.owed.push(Change::Depart(tuple));
         }
         let verdict = match disposition {
             Disposition::Pass => Verdict::Pass,
@@ -252,7 +252,7 @@ impl Engine {
             verdict,
             changes: session.owed.clone(),
             session: Some((tuple, session.id)),
-            is_translated: !begins && (session.is_shifted || session.is_watched()),
+            is_translated: !begins && session.is_marked(),
         }
     }
 
@@ -285,16 +285,29 @@ impl Engine {
     ) {
         let Some(session) = self.sessions.get_mut(&tuple) else { return };
         let Some(syn) = session.gives_way(packet) else { return };
-        outcome.changes.append(&mut session.owed);
-        session.dialogue.end(self.ports.act_for(tuple), outcome);
-        // Else the kernel has it anew, and nothing more, by its SYN.
-        if session.is_held() {
-            outcome.changes.extend([Change::Forget(tuple), Change::Track(tuple)]);
+        if let Some(former) = self.take_out(tuple, &mut outcome.changes) {
+            self.succeed(now, *former, syn, &mut outcome.changes);
         }
-        if let Some(former) = self.remove(&tuple) {
-            self.counters.expired += u64::from(!former.has_ended());
-        }
-        self.begin(now, tuple, syn);
+    }
+
+    /// Takes a session out that is over, or gives way. What it still owed and what it held is to be done.
+    fn take_out(&mut self, tuple: ControlTuple, changes: &mut Vec<Change>) -> Option<Box<Session>> {
+        let mut session = self.remove(&tuple)?;
+        self.counters.expired += u64::from(!session.has_ended());
+        let mut outcome = Outcome::default();
+        session.dialogue.end(self.ports.act_for(tuple), &mut outcome);
+        changes.append(&mut session.owed);
+        changes.append(&mut outcome.changes);
+        Some(session)
+    }
+
+    /// Another connection takes the name of a session over that was taken out.
+    fn succeed(&mut self, now: Duration, former: Session, syn: Syn, changes: &mut Vec<Change>) {
+        let id = self.next_id();
+        self.counters.connections += 1;
+        let (session, mut anew) = former.give_way(id, syn, now);
+        changes.append(&mut anew);
+        self.sessions.insert(session);
     }
 
     /// A SYN from a server to a port that a PORT or EPRT has named and no 200 has opened. Where that command is the
@@ -406,21 +419,19 @@ impl Engine {
         }
         let mut changes = std::mem::take(&mut self.postponed);
         changes.retain(|change| match change {
-            Change::Forget(tuple) => {
+            Change::Forget(tuple) | Change::Depart(tuple) => {
                 self.sessions.get(tuple).is_none_or(|session| session.departed.is_some())
             }
+            Change::Unshift(tuple) => self.sessions.get(tuple).is_none_or(|session| !session.is_marked()),
             Change::Track(tuple) => self.sessions.get(tuple).is_some_and(Session::is_taken),
             Change::Close(key) => !self.ports.holds(*key),
             _ => true,
         });
         for tuple in gone {
-            if let Some(mut session) = self.remove(&tuple) {
-                self.counters.expired += u64::from(!session.has_ended());
-                let mut outcome = Outcome::default();
-                session.dialogue.end(self.ports.act_for(tuple), &mut outcome);
-                changes.append(&mut session.owed);
-                changes.append(&mut outcome.changes);
-                changes.push(Change::Forget(tuple));
+            let Some(session) = self.take_out(tuple, &mut changes) else { continue };
+            match session.successor() {
+                Some(syn) => self.succeed(now, *session, syn, &mut changes),
+                None => changes.push(Change::Forget(tuple)),
             }
         }
         self.lost.retain(|tuple, lost| {

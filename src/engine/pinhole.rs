@@ -61,17 +61,21 @@ pub enum Change {
     Renew(Pinhole),
     /// Close a pinhole, or stop expecting it. That it is gone already is no error.
     Close(PinholeKey),
-    /// The control connection is over: nothing of it is queued or translated any more.
+    /// The control connection is over: what was put in for it goes. One that has begun anew under this name stays queued.
     Forget(ControlTuple),
+    /// The control connection goes on, but nothing of it is queued any more.
+    Depart(ControlTuple),
 }
 
 impl Change {
     /// The control connection that it is about, if it is about one as a whole.
     pub fn connection(&self) -> Option<ControlTuple> {
         match self {
-            Self::Track(tuple) | Self::Shift(tuple) | Self::Unshift(tuple) | Self::Forget(tuple) => {
-                Some(*tuple)
-            }
+            Self::Track(tuple)
+            | Self::Shift(tuple)
+            | Self::Unshift(tuple)
+            | Self::Forget(tuple)
+            | Self::Depart(tuple) => Some(*tuple),
             Self::Expect(..) | Self::Open(_) | Self::Renew(_) | Self::Close(_) => None,
         }
     }

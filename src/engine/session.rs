@@ -184,6 +184,11 @@ impl Session {
         self.newer.filter(|newer| newer.is_answered_by(packet.acknowledgment()))
     }
 
+    /// The SYN of another connection that takes the place of this one, now that its own time is over.
+    pub fn successor(&self) -> Option<Syn> {
+        self.newer
+    }
+
     /// Whether the session can be forgotten.
     pub fn has_expired(&self, now: Duration) -> bool {
         let is_half_closed =
@@ -229,6 +234,11 @@ impl Session {
     /// Whether no packet of it may pass unseen, for it is not clear yet what did while the daemon was away.
     pub fn is_watched(&self) -> bool {
         self.is_watched
+    }
+
+    /// Whether its packets go on with the mark alone: they are translated, or watched.
+    pub fn is_marked(&self) -> bool {
+        self.is_shifted || self.is_watched
     }
 
     /// The daemon was away: what follows may lie ahead of what was seen, unless nothing could pass, because the kernel
@@ -321,6 +331,8 @@ impl Session {
         let mut given_up = Vec::new();
         if self.owed.contains(&Change::Shift(self.tuple)) {
             given_up = self.unshift(ports);
+            // The kernel may have taken that, and refused something else.
+            self.owed.push(Change::Unshift(self.tuple));
             self.to_server.goes_on();
             self.to_client.iter_mut().for_each(Stream::goes_on);
         }
@@ -330,7 +342,11 @@ impl Session {
                 false
             }
             Change::Expect(..) | Change::Renew(_) | Change::Shift(_) => false,
-            Change::Track(_) | Change::Unshift(_) | Change::Close(_) | Change::Forget(_) => true,
+            Change::Track(_)
+            | Change::Unshift(_)
+            | Change::Close(_)
+            | Change::Forget(_)
+            | Change::Depart(_) => true,
         });
         for pinhole in &given_up {
             self.dialogue.abandon(pinhole, ports);
@@ -377,16 +393,25 @@ impl Session {
         if pinhole.key.source == self.tuple.server.ip() { Mode::Active } else { Mode::Passive }
     }
 
-    /// Whether the kernel has more of it than a new connection's element, which goes by itself.
-    pub fn is_held(&self) -> bool {
-        self.is_tracked || self.is_shifted || self.is_watched
+    /// A connection that takes the name of this one over, with this SYN, and what the kernel has to do then.
+    pub fn give_way(self, id: u64, syn: Syn, now: Duration) -> (Self, Vec<Change>) {
+        let mut changes = Vec::new();
+        if self.is_marked() {
+            changes.push(Change::Unshift(self.tuple));
+        }
+        // Else the kernel has the new one, and nothing more, by its SYN.
+        let is_held = self.is_tracked || !changes.is_empty();
+        if is_held {
+            changes.extend([Change::Forget(self.tuple), Change::Track(self.tuple)]);
+        }
+        (Self { is_tracked: is_held, ..Self::new(id, self.tuple, syn, now) }, changes)
     }
 
     /// What keeps the kernel's elements of a connection that outlives them.
     pub fn hold_on(&mut self, now: Duration) -> impl Iterator<Item = Change> + use<> {
         let was_tracked = self.is_tracked;
         let patience = if was_tracked { HOLD } else { SETTLED };
-        let is_due = self.dialogue.is_greeted() && self.held_since.elapsed(now) > patience;
+        let is_due = self.dialogue.is_greeted() && !self.is_over && self.held_since.elapsed(now) > patience;
         if is_due {
             self.held_since = now.into();
             self.is_tracked = true;
@@ -402,10 +427,13 @@ impl Session {
         self.unreported.push(Event::Departed(why));
     }
 
-    /// The connection leaves inspection.
+    /// The connection leaves inspection. No answer is awaited any more.
     pub fn depart(&mut self, why: Departure, outcome: &mut Outcome) {
         self.departed = Some(why);
         outcome.events.push(Event::Departed(why));
+        if std::mem::take(&mut self.is_watched) && !self.is_shifted {
+            outcome.changes.push(Change::Unshift(self.tuple));
+        }
     }
 
     /// Both FINs have come, or an RST in its place.

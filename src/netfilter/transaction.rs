@@ -162,6 +162,11 @@ impl Committer {
                 }
             }
             Change::Forget(tuple) => {
+                for set in [Set::Control, Set::Shifted] {
+                    self.remove(Element::control(set, tuple)?, steps);
+                }
+            }
+            Change::Depart(tuple) => {
                 for set in [Set::ControlNew, Set::Control, Set::Shifted] {
                     self.remove(Element::control(set, tuple)?, steps);
                 }

@@ -28,7 +28,7 @@ fn sessions_beyond_the_bound_pass_and_are_counted() {
     }
     let decision = begins(&mut engine, 1, MAX_SESSIONS);
     assert_eq!((decision.verdict, decision.session), (Verdict::Pass, None));
-    assert!(matches!(decision.changes[..], [Change::Forget(_)]), "nothing of it is queued any more");
+    assert!(matches!(decision.changes[..], [Change::Depart(_)]), "nothing of it is queued any more");
     assert_eq!((engine.sessions().count(), engine.counters().overflow), (MAX_SESSIONS, 1));
     // Those that nobody greets are gone after two minutes, and others find room.
     assert_eq!(engine.tick(Duration::from_secs(130)).len(), MAX_SESSIONS);

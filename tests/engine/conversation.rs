@@ -1,6 +1,6 @@
 //! Trace-like helpers: what one end says, and what the other end must read.
 
-use crate::end::{Config, End};
+use crate::end::{Config, End, Time};
 use crate::router::Site;
 use crate::world::World;
 
@@ -27,6 +27,18 @@ impl Conversation {
 
     pub fn with(site: Site, client: Config, server: Config) -> Self {
         Self { world: World::new(site, client, server), server_read: 0, client_read: 0 }
+    }
+
+    /// Another of the same name, so many milliseconds after this one.
+    pub fn anew(self, wait: Time) -> Self {
+        let World { router, now, .. } = self.world;
+        let client = Config { initial: 3_000_000_000, ..Config::default() };
+        let server = Config { initial: 55, ..Config::default() };
+        let mut again = Self::with(router.site, client, server);
+        again.world.router = router;
+        again.world.now = now;
+        again.world.wait(wait);
+        again
     }
 
     /// The handshake and the greeting.

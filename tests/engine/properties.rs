@@ -239,7 +239,7 @@ fn check(case: &Case) {
     world.settle();
     world.router.tick(world.now + 7 * 24 * 3_600_000);
     assert_eq!(world.router.engine.sessions().count(), 0);
-    assert!(world.router.kernel.control.is_empty() && world.router.kernel.shifted.is_empty());
+    assert!(world.router.kernel.is_idle());
     assert!(world.router.kernel.open.is_empty(), "left open\n{}", world.story());
 }
 

@@ -62,18 +62,46 @@ pub fn saved(engine: &Engine, tuple: &ControlTuple) -> Option<Vec<u8>> {
 /// What the kernel holds.
 #[derive(Debug, Default)]
 pub struct Kernel {
+    /// By its SYN, before the daemon names it; and until when.
+    control_new: HashMap<ControlTuple, Time>,
     pub control: HashSet<ControlTuple>,
     pub shifted: HashSet<ControlTuple>,
+    /// Those of which a packet goes on with the daemon's mark alone.
+    pub held: HashSet<ControlTuple>,
     pub expected: BTreeSet<PinholeKey>,
     pub open: BTreeMap<PinholeKey, Pinhole>,
 }
 
 impl Kernel {
+    /// Whether nothing is queued any more of what this world's connection was.
+    pub fn is_idle(&self) -> bool {
+        self.control_new.is_empty() && self.control.is_empty() && self.shifted.is_empty()
+    }
+
+    /// A segment comes to the rules that fill `control_new` (nft-rules/ftpalg.nft), and to those that read it.
+    fn hears_of(&mut self, tuple: ControlTuple, now: Time, tap: Tap, segment: &Segment) {
+        self.control_new.retain(|_, until| *until > now);
+        if tap == Tap::ToServer && segment.syn {
+            self.control_new.insert(tuple, now + 10_000);
+        } else if tap == Tap::ToServer && !segment.reset && !self.control.contains(&tuple) {
+            self.control_new.entry(tuple).and_modify(|until| *until = now + 60_000);
+        }
+    }
+
     fn apply(&mut self, change: Change) {
         match change {
-            Change::Track(tuple) => drop(self.control.insert(tuple)),
-            Change::Shift(tuple) => drop(self.shifted.insert(tuple)),
-            Change::Unshift(tuple) => drop(self.shifted.remove(&tuple)),
+            Change::Track(tuple) => {
+                self.control_new.remove(&tuple);
+                self.control.insert(tuple);
+            }
+            Change::Shift(tuple) => {
+                self.held.insert(tuple);
+                self.shifted.insert(tuple);
+            }
+            Change::Unshift(tuple) => {
+                self.held.remove(&tuple);
+                self.shifted.remove(&tuple);
+            }
             Change::Expect(key, _) => drop(self.expected.insert(key)),
             Change::Open(pinhole) => {
                 self.expected.remove(&pinhole.key);
@@ -85,6 +113,11 @@ impl Kernel {
                 self.open.remove(&key);
             }
             Change::Forget(tuple) => {
+                self.control.remove(&tuple);
+                self.shifted.remove(&tuple);
+            }
+            Change::Depart(tuple) => {
+                self.control_new.remove(&tuple);
                 self.control.remove(&tuple);
                 self.shifted.remove(&tuple);
             }
@@ -147,8 +180,11 @@ impl Router {
         for saved in self.saved.values() {
             self.engine.restore(saved, |tuple| held.contains(tuple)).expect("what was saved can be restored");
         }
-        let held = self.engine.sessions().filter(|session| session.is_shifted || session.is_watched());
+        let held = self.engine.sessions().filter(|session| session.is_marked());
         self.kernel.shifted = held.map(|session| session.tuple).collect();
+        self.kernel.held = self.kernel.shifted.clone();
+        let taken = self.engine.sessions().filter(|session| session.is_taken());
+        self.kernel.control = taken.map(|session| session.tuple).collect();
     }
 
     /// One packet; `None` if it is dropped.
@@ -163,12 +199,11 @@ impl Router {
             self.passed_unseen += usize::from(!is_shifted);
             return (!is_shifted).then_some(segment);
         }
-        if segment.syn && tap == Tap::ToServer && segment.acknowledgment.is_none() {
-            self.kernel.control.insert(tuple);
-        }
-        let is_queued = self.kernel.control.contains(&tuple) || is_shifted;
+        self.kernel.hears_of(tuple, now, tap, &segment);
+        let Kernel { control_new, control, held, .. } = &self.kernel;
+        let is_queued = control_new.contains_key(&tuple) || control.contains(&tuple) || is_shifted;
         if !is_queued || !is_shifted && segment.is_bare_acknowledgment() {
-            return Some(segment);
+            return (!held.contains(&tuple)).then_some(segment);
         }
         let (from, to) = match tap {
             Tap::ToServer => (self.site.public, self.site.server),
@@ -199,16 +234,17 @@ impl Router {
             self.restart();
             return None;
         }
-        let Decision { verdict, changes, session, .. } = decision;
+        let Decision { verdict, changes, session, is_translated } = decision;
         let is_refused = !changes.is_empty() && (self.refuses || dice.happens(self.trouble.refused));
-        if !is_refused {
-            for change in changes {
-                self.opened.extend(match change {
-                    Change::Open(pinhole) => Some(pinhole),
-                    _ => None,
-                });
-                self.kernel.apply(change);
-            }
+        // What is refused together is tried one by one.
+        let refuses_one = |dice: &mut Dice| is_refused && (self.refuses || dice.happens(500));
+        let done: Vec<_> = changes.into_iter().filter(|_| !refuses_one(dice)).collect();
+        for change in done {
+            self.opened.extend(match change {
+                Change::Open(pinhole) => Some(pinhole),
+                _ => None,
+            });
+            self.kernel.apply(change);
         }
         if killed_at == 1 {
             self.restart();
@@ -232,19 +268,29 @@ impl Router {
             self.restart();
             return None;
         }
+        let is_held_up = !begins && !is_translated && self.kernel.held.contains(&self.site.tuple());
         match verdict {
-            Verdict::Pass | Verdict::PassEdited if !is_refused => Some(bytes),
+            Verdict::Pass | Verdict::PassEdited if !is_refused && !is_held_up => Some(bytes),
             Verdict::LookUp(_) => panic!("looked up twice"),
             _ => None,
         }
     }
 
     pub fn tick(&mut self, now: Time) {
+        if now < self.away_until {
+            return;
+        }
+        self.kernel.control_new.retain(|_, until| *until > now);
         for change in self.engine.tick(Duration::from_millis(now)) {
             if let Change::Forget(tuple) = change {
                 self.saved.remove(&tuple);
             }
             self.kernel.apply(change);
+            if let Change::Forget(tuple) = change {
+                if self.engine.session(&tuple).is_none() {
+                    self.kernel.held.remove(&tuple);
+                }
+            }
         }
     }
 

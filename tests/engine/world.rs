@@ -28,6 +28,8 @@ pub struct Disorder {
 }
 
 const DELAY: Time = 5;
+/// How often the daemon looks at its clock.
+const TICK: Time = 1000;
 /// An exchange that takes longer than this hangs.
 const PATIENCE: Time = 600_000;
 
@@ -94,7 +96,7 @@ impl World {
         let arrival = self.under_way.peek().map(|Reverse((time, ..))| *time);
         let timer = [self.client.next_timer(), self.server.next_timer()].into_iter().flatten().min();
         let Some(next) = arrival.into_iter().chain(timer).min() else { return false };
-        self.now = next.max(self.now);
+        self.wait(next.saturating_sub(self.now));
         if arrival == Some(next) {
             let Some(Reverse((_, number, hop))) = self.under_way.pop() else { return false };
             let segment = self.segments.remove(&number).unwrap();
@@ -105,6 +107,15 @@ impl World {
         }
         self.flush();
         true
+    }
+
+    /// Time passes in which nothing comes.
+    pub fn wait(&mut self, time: Time) {
+        let before = self.now;
+        self.now += time;
+        if before / TICK != self.now / TICK {
+            self.router.tick(self.now / TICK * TICK);
+        }
     }
 
     fn arrive(&mut self, hop: Hop, segment: Segment) {

@@ -80,9 +80,15 @@ fn a_tracked_connection_moves_from_the_new_ones_to_the_live_ones() {
     assert_eq!(bench.host.elements("shifted4").len(), 1);
     assert_eq!(bench.host.elements("shifted6").len(), 1);
 
-    bench.commit(&tuples.map(Change::Forget));
-    for set in ["control4", "control6", "shifted4", "shifted6"] {
-        assert_eq!(bench.host.elements(set), [""; 0], "{set}");
+    for (change, still_new) in [(Change::Forget as fn(_) -> _, 1), (Change::Depart, 0)] {
+        bench.commit(&tuples.map(Change::Track));
+        bench.commit(&tuples.map(Change::Shift));
+        bench.host.sh("nft add element inet ftpalg control_new4 { 198.51.100.9 . 21 . 203.0.113.1 . 40000 }");
+        bench.commit(&tuples.map(change));
+        for set in ["control4", "control6", "shifted4", "shifted6"] {
+            assert_eq!(bench.host.elements(set), [""; 0], "{set}");
+        }
+        assert_eq!(bench.host.elements("control_new4").len(), still_new);
     }
 }
 

@@ -174,6 +174,6 @@ fn leaves_nothing(mut world: World) {
     world.router.tick(world.now + 7 * 24 * 3_600_000);
     assert_eq!(world.router.engine.sessions().count(), 0);
     let kernel = &world.router.kernel;
-    assert!(kernel.control.is_empty() && kernel.shifted.is_empty(), "still queued\n{}", world.story());
+    assert!(kernel.is_idle(), "still queued\n{}", world.story());
     assert!(world.router.kernel.open.is_empty(), "left open\n{}", world.story());
 }

@@ -200,10 +200,12 @@ impl Attack {
         assert!(self.engine.open_pinholes(self.now).len() <= sessions, "one data port a session at a time");
     }
 
-    /// In the end, everything goes.
+    /// In the end, everything goes: what was there, and what has waited for its end to begin.
     fn ends(&mut self) {
-        self.now += Duration::from_secs(7 * 24 * 3600);
-        self.engine.tick(self.now);
+        for wait in [7 * 24 * 3600, 60] {
+            self.now += Duration::from_secs(wait);
+            self.engine.tick(self.now);
+        }
         if self.is_damaged {
             return;
         }

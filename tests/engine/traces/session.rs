@@ -6,7 +6,6 @@ use ftpalg::engine::pinhole::Change;
 use ftpalg::engine::session::Tap;
 
 use crate::conversation::{Conversation, Cut};
-use crate::end::Config;
 use crate::router::Site;
 use crate::segment::Segment;
 use crate::world::Hop;
@@ -17,7 +16,7 @@ fn an_accepted_auth_ends_inspection() {
     talk.exchange("AUTH GSSAPI\r\n", "504 no\r\n");
     talk.exchange("AUTH TLS\r\n", "234 go on\r\n");
     talk.logged("encrypted");
-    assert!(talk.world.router.kernel.control.is_empty());
+    assert!(talk.world.router.kernel.is_idle());
     assert_eq!(talk.world.router.engine.sessions().count(), 0);
     talk.exchange("PORT 10,0,0,2,19,137\r\n", "200 ok\r\n");
     talk.closes();
@@ -78,7 +77,7 @@ fn what_is_not_ftp_is_let_go() {
         talk.logged("no FTP command");
         talk.exchange("USER a\r\n", "230 in\r\n");
         talk.exchange("PORT 10,0,0,2,19,137\r\n", "200 ok\r\n");
-        assert!(talk.world.router.opened.is_empty() && talk.world.router.kernel.control.is_empty());
+        assert!(talk.world.router.opened.is_empty() && talk.world.router.kernel.is_idle());
         talk.closes();
     }
 }
@@ -101,7 +100,7 @@ fn an_unknown_connection_is_let_go() {
     let mut talk = talk.connect();
     talk.logged("conntrack has no entry");
     talk.exchange("USER a\r\n", "230 in\r\n");
-    assert!(talk.world.router.kernel.control.is_empty());
+    assert!(talk.world.router.kernel.is_idle());
     talk.closes();
 }
 
@@ -139,7 +138,7 @@ fn a_signed_connection_is_left_alone() {
         assert_eq!(out, segment);
     }
     talk.logged("signed");
-    assert!(talk.world.router.kernel.control.is_empty());
+    assert!(talk.world.router.kernel.is_idle());
 }
 
 fn shifted() -> Conversation {
@@ -166,7 +165,8 @@ fn an_rst_counts_only_in_its_place() {
     assert!(world.router.kernel.open.is_empty());
     assert!(!world.router.kernel.shifted.is_empty(), "lingers");
     world.router.tick(world.now + 31_000);
-    assert!(world.router.kernel.shifted.is_empty() && world.router.kernel.control.is_empty());
+    world.router.tick(world.now + 61_000);
+    assert!(world.router.kernel.is_idle());
 }
 
 #[test]
@@ -191,16 +191,7 @@ fn a_tuple_that_is_used_again_is_another_session() {
         if ends_first {
             talk.closes();
         }
-        let router = std::mem::replace(
-            &mut talk.world.router,
-            crate::router::Router::new(Site::new(true, true), crate::router::policy()),
-        );
-        let client = Config { initial: 3_000_000_000, ..Config::default() };
-        let server = Config { initial: 55, ..Config::default() };
-        let mut again = Conversation::with(Site::new(true, true), client, server);
-        again.world.router = router;
-        again.world.now = talk.world.now;
-        let mut again = again.login();
+        let mut again = talk.anew(0).login();
         assert!(again.open_ports().is_empty());
         assert!(again.world.router.kernel.shifted.is_empty());
         again.exchange("CWD x\r\n", "250 ok\r\n");
@@ -208,6 +199,23 @@ fn a_tuple_that_is_used_again_is_another_session() {
         again.replies("200 ok\r\n", "200 ok\r\n");
         assert_eq!(again.open_ports(), [5003]);
         again.closes();
+    }
+}
+
+/// The port is used again when the former session's time is over, and nobody has looked at the clock yet, or does so between
+/// the SYN and its answer.
+#[test]
+fn a_tuple_that_is_used_again_when_its_session_expires_is_another_session() {
+    for former in [shifted, || Conversation::new(Site::new(true, true)).login()] {
+        for wait in (29_900..31_100).step_by(5) {
+            let mut talk = former();
+            talk.closes();
+            let mut again = talk.anew(wait).login();
+            again.says("PORT 10,0,0,2,19,139\r\n", "PORT 203,0,113,1,19,139\r\n");
+            again.replies("200 ok\r\n", "200 ok\r\n");
+            assert_eq!(again.open_ports(), [5003], "after {wait} ms");
+            again.closes();
+        }
     }
 }
 

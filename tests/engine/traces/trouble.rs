@@ -1,10 +1,11 @@
 //! The daemon is killed, away, refused by the kernel, or passed by.
 
-use ftpalg::engine::session::Tap;
+use ftpalg::engine::session::{Session, Tap};
 
 use crate::conversation::{Conversation, Cut};
 use crate::router::Site;
 use crate::segment::Segment;
+use crate::world::World;
 
 fn behind_nat() -> Conversation {
     Conversation::new(Site::new(true, true)).login()
@@ -290,5 +291,27 @@ fn a_used_pinhole_is_not_put_back() {
     }
     talk.replies("226 done\r\n", "226 done\r\n");
     assert!(talk.open_ports().is_empty());
+    talk.closes();
+}
+
+/// The client says what ends inspection, before it has said what it has of the server's stream.
+#[test]
+fn a_session_that_leaves_while_an_answer_is_awaited_is_not_held_up() {
+    let mut talk = Conversation::new(Site::new(true, true)).connect();
+    talk.world.router.restart();
+    talk.client_sends(b"HELO\r\n", Cut::Whole);
+    for _ in 0..4 {
+        talk.world.step();
+    }
+    let World { now, server, router, dice, .. } = &mut talk.world;
+    server.write(*now, b"421 busy\r\n");
+    for segment in server.take_output() {
+        assert!(router.pass(*now, Tap::ToClient, segment, dice).is_none(), "it waits");
+    }
+    assert!(router.engine.sessions().all(Session::is_watched));
+    talk.server_reads(b"HELO\r\n");
+    talk.logged("no FTP command");
+    talk.client_reads(b"421 busy\r\n");
+    talk.exchange("QUIT\r\n", "221 bye\r\n");
     talk.closes();
 }
