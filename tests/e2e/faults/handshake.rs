@@ -1,5 +1,8 @@
-//! Handshakes of control connections that take longer than a SYN is remembered: what is tried again in the end is
+//! Handshakes of control connections that take longer than what came before them is remembered: what they lead to is
 //! followed like any other session.
+
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use netlab::Host;
@@ -49,4 +52,34 @@ fn a_client_that_hears_no_syn_ack_for_long() -> Result<()> {
 #[test]
 fn a_server_that_hears_no_answer_for_long() -> Result<()> {
     is_followed(Net::server, "ack")
+}
+
+/// The client's port is that of a session before, which the daemon forgets between the SYN and its answer.
+#[test]
+fn a_handshake_during_which_a_former_session_is_forgotten() -> Result<()> {
+    let net = Setup::new(Topology::Masquerade).plan(Plan::ShortInside).build()?;
+    let server = net.serve(ServerKind::Vsftpd)?;
+    let from = ["", "40000"];
+    let mut former = Session::from(&net, &server, &from)?;
+    former.fetch_in_all_modes()?;
+    former.quit()?;
+    // Of the server's answers the first two are lost, and the third comes after three seconds. Of the client's SYNs all but
+    // the first are.
+    net.router().nft(
+        "table inet deaf {
+            counter unheard { }
+            chain prerouting {
+                type filter hook prerouting priority -500;
+                tcp sport 21 tcp flags & (syn | ack) == (syn | ack) limit rate 1/hour burst 2 packets counter name unheard drop
+                tcp dport 21 tcp flags & (syn | ack) == syn limit rate over 1/hour burst 1 packets drop
+            }
+        }",
+    )?;
+    // An ended session has thirty seconds, and the daemon looks at its clock once a second.
+    thread::sleep(Duration::from_secs(29));
+    let mut session = Session::from(&net, &server, &from)?;
+    ensure!(net.router().counter("inet deaf unheard")? == 2, "it came to be at once");
+    session.fetch_in_all_modes()?;
+    session.quit()?;
+    net.finish()
 }

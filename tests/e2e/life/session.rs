@@ -24,16 +24,16 @@ pub struct Session {
 impl Session {
     /// Connects and logs in.
     pub fn open(net: &Net, server: &Server) -> Result<Session> {
-        Self::from(net, server, None)
+        Self::from(net, server, &[])
     }
 
-    /// The same, from one of the client's addresses.
-    pub fn from(net: &Net, server: &Server, source: Option<&str>) -> Result<Session> {
+    /// The same, from one of the client's addresses, empty for any, and perhaps from a port.
+    pub fn from(net: &Net, server: &Server, source: &[&str]) -> Result<Session> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/peers/stepped_client.py");
         let dialled = net.dialled(server);
         let (address, port) = (dialled.ip().to_string(), dialled.port().to_string());
         let small = net.files.join("small").display().to_string();
-        let args = [script, &address, &port, &small].into_iter().chain(source);
+        let args = [script, &address, &port, &small].into_iter().chain(source.iter().copied());
         let mut child = net
             .client()
             .command("/usr/bin/python3", args)

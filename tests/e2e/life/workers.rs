@@ -26,7 +26,7 @@ fn spread(topology: Topology) -> Result<()> {
     for host in 10..18 {
         let address = format!("{network}.{host}");
         net.client().ip(&format!("address add {address}/24 dev {}", link.a))?;
-        sessions.push(Session::from(&net, &server, Some(&address))?);
+        sessions.push(Session::from(&net, &server, &[&address])?);
     }
     for session in &mut sessions {
         session.fetch_in_all_modes()?;
@@ -36,7 +36,7 @@ fn spread(topology: Topology) -> Result<()> {
     // New ones between the same addresses, first.
     let mut newer = Vec::new();
     for host in 10..14 {
-        let mut session = Session::from(&net, &server, Some(&format!("{network}.{host}")))?;
+        let mut session = Session::from(&net, &server, &[&format!("{network}.{host}")])?;
         session.fetch_in_all_modes()?;
         newer.push(session);
     }

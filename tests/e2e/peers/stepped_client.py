@@ -1,7 +1,7 @@
-"""An FTP session that is led step by step: stepped_client.py HOST PORT FILE [SOURCE]
+"""An FTP session that is led step by step: stepped_client.py HOST PORT FILE [SOURCE [OWN_PORT]]
 
-FILE is the server's pub/small; SOURCE the address to connect from. Each line on standard input is a step, and each is
-answered by a line: `ok …` or `failed …`.
+FILE is the server's pub/small; SOURCE the address to connect from, empty for any, and OWN_PORT the port. Each line on
+standard input is a step, and each is answered by a line: `ok …` or `failed …`.
 
   fetch MODE [COUNT]  fetches pub/small so many times and compares it; of several modes (PORT,PASV) each in turn
   store MODE NAME     stores it as up/NAME
@@ -36,7 +36,7 @@ class Session:
     """A control connection and the data connections that it negotiates."""
 
     def __init__(self):
-        where = (source[0], 0) if source else None
+        where = (source[0], int(source[1]) if source[1:] else 0) if source else None
         self.control = socket.create_connection((host, int(port)), timeout=TIMEOUT, source_address=where)
         self.input = self.control.makefile("rb")
         self.listener = self.data = None
