@@ -12,7 +12,7 @@ use super::alarms::Alarms;
 use super::clock;
 use super::liveness::Liveness;
 use super::shared::{Shared, SharedEngine, lock, take_note_of_used};
-use crate::netfilter::{CommitError, ConnTrack, Fate, give_memory_back};
+use crate::netfilter::{CommitError, ConnTrack, Fate, Refused, give_memory_back};
 
 /// How often. Much less than any time-out of the engine's.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
         return;
     }
     shared.vitals.transactions.add();
-    if let Err(error) = lock(&shared.firewall).commit(&changes) {
+    if let Err(Refused { error, .. }) = lock(&shared.firewall).commit(&changes) {
         shared.vitals.transactions_failed.add();
         match error {
             CommitError::Full => {

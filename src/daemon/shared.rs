@@ -215,7 +215,7 @@ impl Shared {
             unfinished.extend(engine.doomed());
             pinholes.extend(engine.open_pinholes(now));
             expected.extend(engine.expected_pinholes(now));
-            spent.extend(engine.spent_pinholes());
+            spent.extend(engine.spent_pinholes(now));
         }
         // One element too many, and the sets take none of them.
         sessions.truncate(MAX_SESSIONS);

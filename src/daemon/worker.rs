@@ -22,7 +22,7 @@ use super::liveness::Progress;
 use super::queues;
 use super::shared::{Shared, SharedEngine, lock};
 use super::vitals::SharedLatency;
-use crate::netfilter::{CommitError, ConnTrack, Queue, Waiting};
+use crate::netfilter::{CommitError, ConnTrack, Queue, Refused, Waiting};
 
 /// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. It is the
 /// kernel's own default (`NFQNL_QMAX_DEFAULT`). Control connections have few packets under way: these are hundreds of
@@ -218,7 +218,7 @@ impl Worker {
                 decision.verdict
             }
             // The guard is about to put the table back: that is no refusal.
-            Err(CommitError::TableGone) if !lock(&shared.firewall).intact() => {
+            Err(Refused { error: CommitError::TableGone, .. }) if !lock(&shared.firewall).intact() => {
                 about.line(
                     Level::DEBUG,
                     None,
@@ -226,7 +226,7 @@ impl Worker {
                 );
                 Verdict::Drop
             }
-            Err(error) => {
+            Err(Refused { error, undone }) => {
                 shared.vitals.transactions_failed.add();
                 self.tell(
                     about,
@@ -234,7 +234,7 @@ impl Worker {
                     Some("nftables"),
                     format_args!("a packet waits because nftables says: {error}"),
                 );
-                engine.refused(tuple);
+                engine.refused(tuple, undone);
                 Verdict::Drop
             }
         };
@@ -303,7 +303,7 @@ fn may_go_on(result: io::Result<()>) -> io::Result<()> {
         // The kernel answers a verdict only if it has lost the packet meanwhile: its interface went away, or the rules
         // were replaced, which empties every queue (nfqnl_recv_verdict, nfqnl_nf_hook_drop).
         Some(libc::ENOENT) => debug!("a packet was gone before its verdict"),
-        // No memory for a verdict: its packet stays behind, and its sender sends it again.
+        // No memory for verdicts: they go with the next ones, and what their senders send again brings those.
         Some(libc::ENOMEM | libc::ENOBUFS) => {
             warn!("packets wait because the kernel takes no verdict: {error}");
         }

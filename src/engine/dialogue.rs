@@ -366,7 +366,7 @@ impl Dialogue {
         if ports.is_others(pinhole.key) {
             return; // another session of the same client has named it since
         }
-        if ports.open(pinhole.key) {
+        if ports.open(pinhole.key, now.saturating_add(pinhole.timeout)) {
             outcome.changes.push(Change::Close(pinhole.key));
         }
         self.open = Some(Box::new(Open { pinhole, since: now, is_reply_due: false, is_used: false }));
@@ -386,8 +386,8 @@ impl Dialogue {
     /// What was asked for, or offered, does not open. Its key may be in use still: by the same command given
     /// twice, or by what an earlier one opened.
     fn withdraw(&self, pinhole: &Pinhole, ports: &mut Ports, outcome: &mut Outcome) {
-        if self.has_open(pinhole) {
-            ports.open(pinhole.key);
+        if let Some(open) = self.open.as_ref().filter(|open| open.pinhole.key == pinhole.key) {
+            ports.open(pinhole.key, open.until());
         } else if self.pinholes().all(|(held, ..)| held.key != pinhole.key) && ports.release(pinhole.key) {
             outcome.changes.push(Change::Close(pinhole.key));
         }
@@ -424,9 +424,11 @@ impl Dialogue {
         Some((open.pinhole, open.until()))
     }
 
-    /// The key of the pinhole that is open and was used, as far as is known.
-    pub fn spent(&self) -> Option<PinholeKey> {
-        self.open.as_ref().filter(|open| open.is_used).map(|open| open.pinhole.key)
+    /// The key of the pinhole that is open and was used, as far as is known, and until when it could have been (time since
+    /// boot).
+    pub fn spent(&self) -> Option<(PinholeKey, Duration)> {
+        let open = self.open.as_ref().filter(|open| open.is_used)?;
+        Some((open.pinhole.key, open.until()))
     }
 
     /// Whether the server has greeted with 220.

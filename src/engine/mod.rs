@@ -393,10 +393,11 @@ impl Engine {
         events
     }
 
-    /// The kernel refused it. The packet must be dropped; with its retransmission the same is asked again. After
-    /// some refusals the pinholes are given up, and what the session said goes on without them.
-    pub fn refused(&mut self, tuple: ControlTuple) {
+    /// The kernel refused it, or as much of it as is `undone`. The packet must be dropped; with its retransmission that is
+    /// asked again. After some refusals the pinholes are given up, and what the session said goes on without them.
+    pub fn refused(&mut self, tuple: ControlTuple, undone: Vec<Change>) {
         let Some(session) = self.sessions.get_mut(&tuple) else { return };
+        session.owed = undone;
         session.refusals += 1;
         if session.refusals >= PATIENCE {
             session.refusals = 0;

@@ -183,11 +183,15 @@ impl Ports {
         self.taken.get(&key).map(|taken| taken.until)
     }
 
-    /// The pinhole is open from now on. Returns whether the kernel may hold elements of this key already.
-    pub fn open(&mut self, key: PinholeKey) -> bool {
+    /// The pinhole is open from now on, until then. Returns whether the kernel may hold elements of this key already.
+    pub fn open(&mut self, key: PinholeKey, until: Duration) -> bool {
         let Some(taken) = self.own(key) else { return false };
         taken.is_open = true;
-        std::mem::replace(&mut taken.is_there, true)
+        let was_there = std::mem::replace(&mut taken.is_there, true);
+        if taken.until < until {
+            self.extend(key, until);
+        }
+        was_there
     }
 
     /// The pinhole lives until then.
@@ -288,7 +292,7 @@ mod tests {
         let mut ports = Ports::new(1);
         let key = ports.choose((S, X), &(2000..=2000), None, request("10.0.0.2:5000")).unwrap();
         assert!(ports.expected_by(key).is_some());
-        ports.act_for(request("10.0.0.2:5000").session).open(key);
+        ports.act_for(request("10.0.0.2:5000").session).open(key, Duration::ZERO);
         assert_eq!(ports.expected_by(key), None);
         ports.extend(key, Duration::from_secs(70));
         ports.expire(Duration::from_secs(60) + GRACE);
@@ -308,10 +312,10 @@ mod tests {
             Request { session: ControlTuple { client: (X, 40_001).into(), ..first.session }, ..first };
         let key = PinholeKey { source: S, destination: X, port: 5000 };
         ports.reserve(key, first).unwrap();
-        ports.act_for(first.session).open(key);
+        ports.act_for(first.session).open(key, first.until);
         ports.reserve(key, second).unwrap();
         assert!(ports.is_others(key));
-        ports.open(key);
+        ports.open(key, second.until * 2);
         ports.extend(key, second.until * 2);
         assert!(!ports.release(key));
         assert_eq!((ports.expected_by(key), ports.until(key)), (Some(second.session), Some(second.until)));

@@ -331,8 +331,6 @@ impl Session {
         let mut given_up = Vec::new();
         if self.owed.contains(&Change::Shift(self.tuple)) {
             given_up = self.unshift(ports);
-            // The kernel may have taken that, and refused something else.
-            self.owed.push(Change::Unshift(self.tuple));
             self.to_server.goes_on();
             self.to_client.iter_mut().for_each(Stream::goes_on);
         }

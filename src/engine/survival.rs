@@ -11,6 +11,9 @@ use super::pinhole::{Change, Pinhole, PinholeKey};
 use super::ports::Request;
 use super::session::Session;
 
+/// For how long a SYN is repeated that gets no answer: with Linux's defaults for 127 s. The set `used` has the same.
+const REPEATED: Duration = Duration::from_secs(150);
+
 impl Engine {
     /// For a while packets may have passed unseen, except those of shifted sessions: somebody has changed the rules.
     pub fn was_unattended(&mut self) {
@@ -53,7 +56,7 @@ impl Engine {
             }
             let request = Request { client, session: tuple, to: Some(pinhole.to), until };
             if self.ports.reserve(pinhole.key, request).is_ok() && is_open {
-                self.ports.act_for(tuple).open(pinhole.key);
+                self.ports.act_for(tuple).open(pinhole.key, until);
             }
         }
         for key in session.promised() {
@@ -119,10 +122,14 @@ impl Engine {
         open.collect()
     }
 
-    /// The pinholes that were used by a connection which may have got no answer yet, as far as is known: to let its
-    /// repeated SYN through after a flush.
-    pub fn spent_pinholes(&self) -> impl Iterator<Item = PinholeKey> {
-        self.sessions.values().filter_map(|session| session.dialogue.spent())
+    /// The pinholes that were used by a connection which may have got no answer yet, as far as is known, and for how long
+    /// that may be so: to let its repeated SYN through after a flush.
+    pub fn spent_pinholes(&self, now: Duration) -> impl Iterator<Item = (PinholeKey, Duration)> {
+        self.sessions.values().filter_map(move |session| {
+            let (key, until) = session.dialogue.spent()?;
+            let left = until.saturating_add(REPEATED).checked_sub(now)?;
+            (!left.is_zero()).then_some((key, left))
+        })
     }
 
     /// The kernel says that a connection has come through this pinhole: it is not put back. Returns the session, to be

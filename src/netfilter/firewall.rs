@@ -20,7 +20,7 @@ use super::hold::Hold;
 use super::probe::{Counter, Fingerprint, connect, counters, fingerprint, generation};
 use super::ruleset::{self, Live, Replace};
 use super::sys::{NativeQueue, Nft, Queues, XtQueue, port_id};
-use super::transaction::{CommitError, Committer};
+use super::transaction::{Committer, Refused};
 use crate::config::{Config, WhenDown};
 
 /// The hold on nftables. One per process, shared by the workers behind a lock. Its sockets are open for as long as it
@@ -188,19 +188,16 @@ impl Firewall {
 
     /// Carries out what the engine asks for, in one transaction that the kernel has acknowledged when this returns. Shifted
     /// connections are held back before that, by the other table.
-    pub fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {
+    pub fn commit(&mut self, changes: &[Change]) -> Result<(), Refused> {
         let shifted = tuples(changes, |change| matches!(change, Change::Shift(_)));
         if !shifted.is_empty() {
-            self.hold.hold_back(&self.nft, &mut self.committer, &shifted)?;
+            let held = self.hold.hold_back(&self.nft, &mut self.committer, &shifted);
+            held.map_err(|error| Refused { error, undone: changes.to_vec() })?;
         }
         let result = self.committer.commit(changes);
         let mut free = tuples(changes, |change| matches!(change, Change::Unshift(_)));
-        if result.is_err() {
-            // Of what was given, some may have been carried out.
-            free.extend(shifted.into_iter().filter(|tuple| {
-                let element = Element::control(Set::Shifted, tuple);
-                !element.is_ok_and(|element| self.committer.is_there(&element))
-            }));
+        if let Err(Refused { undone, .. }) = &result {
+            free.extend(tuples(undone, |change| matches!(change, Change::Shift(_))));
         }
         if !free.is_empty() {
             if let Err(error) = self.hold.let_pass(&self.nft, &mut self.committer, &free, &[Set::Held]) {
@@ -256,6 +253,9 @@ impl Firewall {
             for set in [Set::Dnat, Set::Snat] {
                 wanted.push([set; 2].map(|set| Element::pinhole(set, key, *timeout)));
             }
+        }
+        for (key, timeout) in live.spent.iter().take(ENOUGH) {
+            wanted.push([Set::Spent; 2].map(|set| Element::pinhole(set, key, *timeout)));
         }
         for (key, timeout) in live.expected.iter().take(ENOUGH) {
             wanted.push([Set::Pending; 2].map(|set| Element::pinhole(set, key, *timeout)));

@@ -31,7 +31,7 @@ pub use probe::Counter;
 pub use queue::{Queue, Waiting};
 pub use ruleset::Live;
 pub use sys::{give_memory_back, inherit, keep_no_memory};
-pub use transaction::CommitError;
+pub use transaction::{CommitError, Refused};
 pub use watch::{Foreign, Watch};
 
 #[cfg(test)]

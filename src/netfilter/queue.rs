@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::fstat;
+use rustix::io::Errno;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, send, socket_with};
@@ -114,7 +115,10 @@ impl Queue {
             .attribute(CONFIG_LENGTH, &length.to_be_bytes());
         send(&self.socket, &request.finish(0), SendFlags::empty())?;
         loop {
-            let received = self.receive()?;
+            let received = match self.receive() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                received => received?,
+            };
             let message = |index| Message::parse(self.received.datagram(index));
             if let Some(answer) = (0..received).find_map(|index| message(index)?.error()) {
                 return answer;
@@ -192,26 +196,29 @@ impl Queue {
             return Ok(());
         }
         // Those before it go first, for one socket keeps packets of one connection in their order.
-        let result = self.send(before);
-        self.verdicts.drain(..before);
-        result
+        self.send(before)
     }
 
     /// Gives the kernel the verdicts that it has not got yet. Packets go on while it does.
     ///
     /// # Errors
-    /// ENOBUFS or ENOMEM: the kernel has no memory, and the packets go on waiting.
+    /// ENOBUFS or ENOMEM: the kernel has no memory, and the packets wait until the next verdicts are handed over.
     pub fn hand_over(&mut self) -> io::Result<()> {
-        let result = self.send(self.verdicts.len());
-        self.verdicts.clear();
-        result
+        self.send(self.verdicts.len())
     }
 
-    fn send(&self, length: usize) -> io::Result<()> {
-        match self.verdicts.get(..length) {
-            None | Some([]) => Ok(()),
-            Some(verdicts) => Ok(send(&self.socket, verdicts, SendFlags::empty()).map(|_| ())?),
+    /// Sends so many bytes of verdicts. Those that the kernel can't take now stay: a packet without a verdict would keep
+    /// its place in the queue for good.
+    fn send(&mut self, length: usize) -> io::Result<()> {
+        let sent = match self.verdicts.get(..length) {
+            None | Some([]) => return Ok(()),
+            Some(verdicts) => send(&self.socket, verdicts, SendFlags::empty()),
+        };
+        if !matches!(sent, Err(Errno::NOBUFS | Errno::NOMEM | Errno::INTR)) {
+            self.verdicts.drain(..length);
         }
+        sent?;
+        Ok(())
     }
 }
 

@@ -11,9 +11,6 @@ use ftpalg::engine::pinhole::{Pinhole, PinholeKey};
 use super::element::{Element, MixedFamilies, Set};
 use crate::config::{Config, WhenDown};
 
-/// For how long a TCP may repeat its SYN: the set `used` has the same.
-const REPEATED: Duration = Duration::from_secs(150);
-
 /// The names of the daemon's own tables.
 pub const OWN_TABLES: [&str; 3] = ["ftpalg", HOLD_NAMES[0], HOLD_NAMES[1]];
 
@@ -47,8 +44,8 @@ pub struct Live<'a> {
     pub pinholes: &'a [Pinhole],
     /// Pinholes that may open at any moment, and how long that is awaited.
     pub expected: &'a [(PinholeKey, Duration)],
-    /// Pinholes that were used.
-    pub spent: &'a [PinholeKey],
+    /// Pinholes that were used, and for how long their SYN may be repeated.
+    pub spent: &'a [(PinholeKey, Duration)],
 }
 
 impl Live<'_> {
@@ -78,8 +75,8 @@ impl Live<'_> {
         for (key, timeout) in self.expected {
             text += &Element::pinhole(Set::Pending, key, *timeout)?.command();
         }
-        for key in self.spent {
-            text += &Element::pinhole(Set::Spent, key, REPEATED)?.command();
+        for (key, timeout) in self.spent {
+            text += &Element::pinhole(Set::Spent, key, *timeout)?.command();
         }
         Ok(text)
     }

@@ -15,7 +15,18 @@ use super::sys::{ElementBatch, Verb};
 /// default buffer.
 const CHANGES_A_BATCH: usize = 32;
 
-/// Why changes were not carried out. Of what was given in one call, some may have been.
+/// Of changes that were given together some were not carried out.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Refused {
+    /// Why the first of them was not.
+    #[source]
+    pub error: CommitError,
+    /// Those, in their order. All others were.
+    pub undone: Vec<Change>,
+}
+
+/// Why a change was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     #[error("nftables set full: no room for another session or pinhole")]
@@ -94,24 +105,28 @@ impl Committer {
     }
 
     /// Carries changes out, all of them in one transaction. If the kernel refuses that, each gets its own, so that
-    /// one that can't be done does not keep the others from being done; the first error is the result.
-    pub fn commit(&mut self, changes: &[Change]) -> Result<(), CommitError> {
-        let mut result = Ok(());
+    /// one that can't be done does not keep the others from being done.
+    pub fn commit(&mut self, changes: &[Change]) -> Result<(), Refused> {
+        let mut refused: Option<Refused> = None;
         for changes in changes.chunks(CHANGES_A_BATCH) {
-            let mut steps = Vec::with_capacity(changes.len() * 6);
-            for change in changes {
-                self.plan(change, Expected::AsTold, &mut steps)?;
-            }
-            if self.send(&steps).is_ok() {
+            if self.carry_out(changes, Expected::AsTold).is_ok() {
                 continue;
             }
             for change in changes {
-                steps.clear();
-                self.plan(change, Expected::Anything, &mut steps)?;
-                result = result.and(self.send(&steps).map_err(CommitError::from));
+                if let Err(error) = self.carry_out(&[*change], Expected::Anything) {
+                    refused.get_or_insert(Refused { error, undone: Vec::new() }).undone.push(*change);
+                }
             }
         }
-        result
+        refused.map_or(Ok(()), Err)
+    }
+
+    fn carry_out(&mut self, changes: &[Change], expected: Expected) -> Result<(), CommitError> {
+        let mut steps = Vec::with_capacity(changes.len() * 6);
+        for change in changes {
+            self.plan(change, expected, &mut steps)?;
+        }
+        Ok(self.send(&steps)?)
     }
 
     /// The steps of a change. They fit what the kernel holds now: a batch that fails is not only in vain, it makes

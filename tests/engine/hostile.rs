@@ -115,7 +115,7 @@ fn attack(initials: (u32, u32), steps: &[Step], repeat: usize) {
         }
         if let Some((tuple, _)) = decision.session {
             if is_refused && !decision.changes.is_empty() {
-                engine.refused(tuple);
+                engine.refused(tuple, decision.changes);
             } else {
                 engine.committed(tuple);
             }

@@ -238,7 +238,8 @@ impl Router {
         let is_refused = !changes.is_empty() && (self.refuses || dice.happens(self.trouble.refused));
         // What is refused together is tried one by one.
         let refuses_one = |dice: &mut Dice| is_refused && (self.refuses || dice.happens(500));
-        let done: Vec<_> = changes.into_iter().filter(|_| !refuses_one(dice)).collect();
+        let (undone, done): (Vec<_>, Vec<_>) = changes.into_iter().partition(|_| refuses_one(dice));
+        let is_refused = !undone.is_empty();
         for change in done {
             self.opened.extend(match change {
                 Change::Open(pinhole) => Some(pinhole),
@@ -252,7 +253,7 @@ impl Router {
         }
         if let Some((tuple, _)) = session {
             if is_refused {
-                self.engine.refused(tuple);
+                self.engine.refused(tuple, undone);
             } else {
                 self.events.extend(self.engine.committed(tuple));
             }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ftpalg::engine::pinhole::Change;
 
-use super::super::transaction::CommitError;
+use super::super::transaction::{CommitError, Refused};
 use super::net::{Net, connects, is_refused, listen};
 use super::*;
 
@@ -34,12 +34,18 @@ fn a_full_set_of_control_connections_takes_no_more_and_keeps_what_it_has() {
     fill(&host, "control4", 131_072);
     let known = tuple("203.0.113.0:1024", "192.0.2.1:21");
     let other = tuple("198.51.100.7:1024", "192.0.2.1:21");
-    assert!(matches!(firewall.commit(&[Change::Track(other)]), Err(CommitError::Full)));
+    assert!(matches!(
+        firewall.commit(&[Change::Track(other)]),
+        Err(Refused { error: CommitError::Full, .. })
+    ));
     // The clock of one that is there can be started anew, and IPv6 has a set of its own.
     firewall.commit(&[Change::Track(known)]).unwrap();
     firewall.commit(&[Change::Track(tuple("[2001:db8::1]:1024", "[2001:db8::2]:21"))]).unwrap();
     firewall.commit(&[Change::Forget(known), Change::Track(other)]).unwrap();
-    assert!(matches!(firewall.commit(&[Change::Track(known)]), Err(CommitError::Full)));
+    assert!(matches!(
+        firewall.commit(&[Change::Track(known)]),
+        Err(Refused { error: CommitError::Full, .. })
+    ));
 }
 
 #[test]
@@ -88,7 +94,7 @@ fn a_connection_passes_where_no_more_can_be_held_up() {
             hold(&crowd.iter().copied().map(change).collect::<Vec<_>>()).unwrap();
         }
     }
-    assert!(matches!(hold(&[Change::Shift(known)]), Err(CommitError::Full)));
+    assert!(matches!(hold(&[Change::Shift(known)]), Err(Refused { error: CommitError::Full, .. })));
     let mut read = [0; 6];
     control.dialler.write_all(b"NOOP\r\n").unwrap();
     control.listener.read_exact(&mut read).unwrap();

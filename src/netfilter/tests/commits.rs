@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ftpalg::engine::pinhole::{Change, Pinhole};
 
-use super::super::transaction::CommitError;
+use super::super::transaction::{CommitError, Refused};
 use super::*;
 
 /// A firewall and the host that it is on. netlink sockets stay in the namespace in which they were opened.
@@ -194,16 +194,26 @@ fn more_changes_than_one_batch_takes() {
 fn failures_are_told_apart() {
     let mut bench = Bench::new();
     let mixed = Pinhole { from: "2001:db8::1".parse().unwrap(), ..active() };
-    assert!(matches!(bench.firewall.commit(&[Change::Open(mixed)]), Err(CommitError::Family(_))));
+    assert!(matches!(
+        bench.firewall.commit(&[Change::Open(mixed)]),
+        Err(Refused { error: CommitError::Family(_), .. })
+    ));
 
     let crowd = (0..65536).map(|n| format!("192.0.2.1 . 192.0.2.2 . {n}")).collect::<Vec<_>>().join(",");
     let file = std::env::temp_dir().join(format!("ftpalg-crowd-{}", std::process::id()));
     std::fs::write(&file, format!("add element inet ftpalg open4 {{ {crowd} }}")).unwrap();
     bench.host.sh(&format!("nft -f {}", file.display()));
     std::fs::remove_file(&file).unwrap();
-    assert!(matches!(bench.firewall.commit(&[Change::Open(active())]), Err(CommitError::Full)));
+    let track = Change::Track(tuple("203.0.113.1:40000", "198.51.100.9:21"));
+    let refused = bench.firewall.commit(&[Change::Open(active()), track, Change::Open(mixed)]).unwrap_err();
+    assert!(matches!(refused.error, CommitError::Full));
+    assert_eq!(refused.undone, [Change::Open(active()), Change::Open(mixed)]);
     assert_eq!(bench.host.elements("dnat4"), [""; 0], "all of it or nothing");
+    assert_eq!(bench.host.elements("control4").len(), 1, "the others do not suffer by it");
 
     bench.host.sh("nft delete table inet ftpalg");
-    assert!(matches!(bench.firewall.commit(&[Change::Open(active())]), Err(CommitError::TableGone)));
+    assert!(matches!(
+        bench.firewall.commit(&[Change::Open(active())]),
+        Err(Refused { error: CommitError::TableGone, .. })
+    ));
 }

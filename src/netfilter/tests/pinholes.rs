@@ -146,7 +146,7 @@ fn a_repeated_syn_passes_after_a_flush() {
             }
             assert!(firewall.lock().unwrap().was_used(&active().key));
             net.router.sh("nft delete table inet ftpalg");
-            let (open, spent) = ([active()], [active().key]);
+            let (open, spent) = ([active()], [(active().key, Duration::from_secs(60))]);
             let live = if is_known {
                 Live { spent: &spent, ..Live::default() }
             } else {

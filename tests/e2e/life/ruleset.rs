@@ -126,6 +126,8 @@ fn a_used_data_port_is_not_opened_again() -> Result<()> {
         reloads(&net, 1)?;
         Ok(open(&net)? == 1)
     })?;
+    net.router().nft("flush set inet ftpalg spent4")?;
+    wait_until("it is marked as used again", || Ok(!keys(&net, "spent4")?.is_empty()))?;
     connected.step("collect")?;
     announced.step("retrieve")?;
     for session in [connected, announced] {

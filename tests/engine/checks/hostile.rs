@@ -146,7 +146,7 @@ impl Attack {
         }
         if let Some((tuple, _)) = session {
             if step.what & 0x20 != 0 && !changes.is_empty() {
-                self.engine.refused(tuple);
+                self.engine.refused(tuple, changes);
             } else {
                 self.engine.committed(tuple);
             }
