@@ -5,6 +5,7 @@ mod alarms;
 mod allowance;
 mod clock;
 mod control;
+mod executor;
 mod guard;
 mod housekeeping;
 mod liveness;

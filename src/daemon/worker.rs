@@ -1,6 +1,5 @@
 //! One queue and the sessions that it brings: from a packet to its verdict.
 
-use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,21 +7,20 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ftpalg::engine::control::ControlTuple;
-use ftpalg::engine::event::Event;
 use ftpalg::engine::packet::Packet;
 use ftpalg::engine::pinhole::Change;
-use ftpalg::engine::session::{Session, Tap};
+use ftpalg::engine::session::Tap;
 use ftpalg::engine::{Decision, Engine, Verdict};
 use tracing::{Level, debug, warn};
 
-use super::about::{self, About};
-use super::allowance::Allowances;
+use super::about::About;
 use super::clock;
+use super::executor::Executor;
 use super::liveness::Progress;
 use super::queues;
 use super::shared::{Shared, SharedEngine, lock};
 use super::vitals::SharedLatency;
-use crate::netfilter::{CommitError, ConnTrack, Queue, Refused, Waiting};
+use crate::netfilter::{ConnTrack, Queue, Waiting};
 
 /// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. It is the
 /// kernel's own default (`NFQNL_QMAX_DEFAULT`). Control connections have few packets under way: these are hundreds of
@@ -43,11 +41,29 @@ pub struct Worker {
     engine: SharedEngine,
     shared: Arc<Shared>,
     conntrack: ConnTrack,
-    allowances: Allowances,
+    executor: Executor,
     packet: Vec<u8>,
-    saved: Vec<u8>,
+    /// Packets that wait for what they ask the kernel for, in their order, and all of that.
+    asking: Vec<Judged>,
+    changes: Vec<Change>,
+    /// Room for packets like those.
+    spare: Vec<Vec<u8>>,
     progress: Progress,
     latency: SharedLatency,
+}
+
+/// A packet of which the engine has said what becomes of it.
+struct Judged {
+    waiting: Waiting,
+    tap: Tap,
+    bytes: Vec<u8>,
+    decision: Decision,
+}
+
+impl Judged {
+    fn is_of(&self, session: Option<ControlTuple>) -> bool {
+        self.decision.session.is_some_and(|(tuple, _)| Some(tuple) == session)
+    }
 }
 
 /// Why a queue can't be read.
@@ -93,11 +109,13 @@ impl Worker {
         Ok(Self {
             queue,
             engine,
+            executor: Executor::new(Arc::clone(&shared)),
             shared,
             conntrack,
-            allowances: Allowances::default(),
             packet: Vec::new(),
-            saved: Vec::new(),
+            asking: Vec::new(),
+            changes: Vec::new(),
+            spare: Vec::new(),
             progress: Progress::default(),
             latency: SharedLatency::default(),
         })
@@ -129,11 +147,13 @@ impl Worker {
     fn packets(&mut self) -> io::Result<()> {
         let received = self.queue.receive()?;
         let start = Instant::now();
+        let engine = Arc::clone(&self.engine);
+        let mut engine = lock(&engine);
         let mut verdicts = 0;
         for index in 0..received {
             match self.queue.take(index, &mut self.packet) {
                 Ok(Some(waiting)) => {
-                    let judged = self.judge(waiting);
+                    let judged = self.judge(&mut engine, waiting);
                     may_go_on(judged)?;
                     verdicts += 1;
                     self.progress.fetch_add(1, Ordering::Relaxed);
@@ -142,156 +162,103 @@ impl Worker {
                 Err(error) => may_go_on(Err(error))?,
             }
         }
+        let settled = self.settle(&mut engine);
+        drop(engine);
+        may_go_on(settled)?;
         may_go_on(self.queue.hand_over())?;
         self.latency.observe(start.elapsed(), verdicts);
         Ok(())
     }
 
-    /// The packet in the buffer gets its verdict.
-    fn judge(&mut self, waiting: Waiting) -> io::Result<()> {
+    /// The packet in the buffer gets its verdict, or waits for what it asks the kernel for.
+    fn judge(&mut self, engine: &mut Engine, waiting: Waiting) -> io::Result<()> {
         let tap = match waiting.hook {
             hook::POSTROUTING | hook::INPUT => Tap::ToServer,
             hook::PREROUTING | hook::OUTPUT => Tap::ToClient,
             _ => return self.queue.accept(waiting, None, None),
         };
-        let (verdict, is_translated) =
-            if waiting.is_whole { self.verdict(tap) } else { (Verdict::Drop, false) };
-        let mark = self.shared.translated_mark();
-        let mark = (is_translated && mark != 0).then_some(waiting.mark | mark);
+        if !waiting.is_whole {
+            return self.queue.drop(waiting);
+        }
+        let settled = self.settle_before(engine, tap);
+        let decision = self.decide(engine, tap);
+        let bytes = std::mem::replace(&mut self.packet, self.spare.pop().unwrap_or_default());
+        let packet = Judged { waiting, tap, bytes, decision };
+        if !packet.decision.changes.is_empty() {
+            self.changes.extend(&packet.decision.changes);
+            self.asking.push(packet);
+            return settled;
+        }
+        let verdict = self.executor.conclude(engine, &packet.decision);
+        let answered = self.answer(engine, &packet, verdict);
+        self.spare.push(packet.bytes);
+        settled.and(answered)
+    }
+
+    /// What a session has asked for is done before its next packet, which is in the buffer, asks for more.
+    fn settle_before(&mut self, engine: &mut Engine, tap: Tap) -> io::Result<()> {
+        if self.asking.is_empty() {
+            return Ok(());
+        }
+        let session = engine.concerned_by(tap, &mut self.packet);
+        if self.asking.iter().any(|other| other.is_of(session)) { self.settle(engine) } else { Ok(()) }
+    }
+
+    /// What the engine says of the packet in the buffer.
+    fn decide(&mut self, engine: &mut Engine, tap: Tap) -> Decision {
+        if self.shared.has_parked() {
+            if let Ok(packet) = Packet::parse(&mut self.packet) {
+                self.shared.hand_over([packet.source().ip(), packet.destination().ip()], engine);
+            }
+        }
+        let decision = engine.handle(clock::now(), tap, &mut self.packet);
+        let Verdict::LookUp(tuple) = decision.verdict else { return decision };
+        let view = self.conntrack.client_view(&tuple);
+        if let Err(error) = &view {
+            self.executor.tell(
+                About::connection(&tuple),
+                Level::WARN,
+                Some("conntrack"),
+                format_args!("conntrack does not answer for {tuple}: {error}"),
+            );
+        }
+        engine.learn(tuple, view.ok().flatten());
+        engine.handle(clock::now(), tap, &mut self.packet)
+    }
+
+    /// Does what packets ask the kernel for, in one transaction, and gives their verdicts.
+    fn settle(&mut self, engine: &mut Engine) -> io::Result<()> {
+        if self.asking.is_empty() {
+            return Ok(());
+        }
+        let mut failure = self.executor.commit(&self.changes).err();
+        self.changes.clear();
+        let mut asking = std::mem::take(&mut self.asking);
+        let mut result = Ok(());
+        for packet in asking.drain(..) {
+            let verdict = match &mut failure {
+                Some(failure) => self.executor.conclude_after(failure, engine, &packet.decision),
+                None => self.executor.conclude(engine, &packet.decision),
+            };
+            result = result.and(self.answer(engine, &packet, verdict));
+            self.spare.push(packet.bytes);
+        }
+        self.asking = asking;
+        result
+    }
+
+    /// Gives a packet its verdict.
+    fn answer(&mut self, engine: &mut Engine, packet: &Judged, verdict: Verdict) -> io::Result<()> {
+        let Judged { waiting, tap, bytes, decision } = packet;
+        if verdict != decision.verdict {
+            engine.held_up(*tap, decision.verdict);
+        }
+        let (waiting, mark) = (*waiting, self.shared.translated_mark());
+        let mark = (decision.is_translated && mark != 0).then_some(waiting.mark | mark);
         match verdict {
             Verdict::Pass => self.queue.accept(waiting, mark, None),
-            Verdict::PassEdited => self.queue.accept(waiting, mark, Some(&self.packet)),
+            Verdict::PassEdited => self.queue.accept(waiting, mark, Some(bytes)),
             Verdict::Drop | Verdict::LookUp(_) => self.queue.drop(waiting),
-        }
-    }
-
-    /// The verdict on the packet in the buffer, once everything that it asks for has been done, and whether it
-    /// is translated.
-    fn verdict(&mut self, tap: Tap) -> (Verdict, bool) {
-        let shared = Arc::clone(&self.shared);
-        let engine = Arc::clone(&self.engine);
-        let mut engine = lock(&engine);
-        if shared.has_parked() {
-            if let Ok(packet) = Packet::parse(&mut self.packet) {
-                shared.hand_over([packet.source().ip(), packet.destination().ip()], &mut engine);
-            }
-        }
-        let mut decision = engine.handle(clock::now(), tap, &mut self.packet);
-        if let Verdict::LookUp(tuple) = decision.verdict {
-            let view = self.conntrack.client_view(&tuple);
-            if let Err(error) = &view {
-                self.tell(
-                    About::connection(&tuple),
-                    Level::WARN,
-                    Some("conntrack"),
-                    format_args!("conntrack does not answer for {tuple}: {error}"),
-                );
-            }
-            engine.learn(tuple, view.ok().flatten());
-            decision = engine.handle(clock::now(), tap, &mut self.packet);
-        }
-        let verdict = self.carry_out(&shared, &mut engine, &decision);
-        if verdict != decision.verdict {
-            engine.held_up(tap, decision.verdict);
-        }
-        (verdict, decision.is_translated)
-    }
-
-    fn carry_out(&mut self, shared: &Shared, engine: &mut Engine, decision: &Decision) -> Verdict {
-        let committed = if decision.changes.is_empty() {
-            Ok(())
-        } else {
-            shared.vitals.transactions.add();
-            lock(&shared.firewall).commit(&decision.changes)
-        };
-        let Some((tuple, _)) = decision.session else {
-            if let Err(error) = committed {
-                shared.vitals.transactions_failed.add();
-                debug!("nothing is lost by it, but nftables says: {error}");
-            }
-            return decision.verdict;
-        };
-        let about = engine.session(&tuple).map_or(About::connection(&tuple), About::session);
-        let verdict = match committed {
-            Ok(()) => {
-                self.conclude(shared, engine, decision, about);
-                decision.verdict
-            }
-            // The guard is about to put the table back: that is no refusal.
-            Err(Refused { error: CommitError::TableGone, .. }) if !lock(&shared.firewall).intact() => {
-                about.line(
-                    Level::DEBUG,
-                    None,
-                    format_args!("a packet waits until ftpalg's part of the ruleset is back"),
-                );
-                Verdict::Drop
-            }
-            Err(Refused { error, undone }) => {
-                shared.vitals.transactions_failed.add();
-                self.tell(
-                    about,
-                    Level::WARN,
-                    Some("nftables"),
-                    format_args!("a packet waits because nftables says: {error}"),
-                );
-                engine.refused(tuple, undone);
-                Verdict::Drop
-            }
-        };
-        if self.save(shared, engine, &tuple, about) { verdict } else { Verdict::Drop }
-    }
-
-    /// Saves a session. Returns whether its packet may go on: without its state a shifted session would not survive the
-    /// daemon, and a packet can wait.
-    fn save(&mut self, shared: &Shared, engine: &Engine, tuple: &ControlTuple, about: About) -> bool {
-        let mut store = lock(&shared.store);
-        let saved = match engine.save(tuple, &mut self.saved) {
-            Some(session) => store.save(*tuple, session),
-            None => store.remove(tuple),
-        };
-        drop(store);
-        let Err(error) = saved else { return true };
-        shared.vitals.unsaved.add();
-        let needs_translation = engine.session(tuple).is_some_and(Session::needs_translation);
-        let (level, what) = if needs_translation {
-            (Level::ERROR, "a packet waits because its session can't be saved")
-        } else {
-            (Level::WARN, "a restart would lose sight of this session, which can't be saved")
-        };
-        self.tell(about, level, Some("state-directory"), format_args!("{what}: {error}"));
-        !needs_translation
-    }
-
-    /// Writes a line, unless there were too many of late.
-    fn tell(&mut self, about: About, level: Level, reason: Option<&str>, text: fmt::Arguments<'_>) {
-        if !self.allowances.line(level, || about.line(level, reason, text)) {
-            self.shared.vitals.lines_left_out.add();
-        }
-    }
-
-    /// All that a packet asked for has been done: what that was is told.
-    fn conclude(&mut self, shared: &Shared, engine: &mut Engine, decision: &Decision, about: About) {
-        let Some((tuple, id)) = decision.session else { return };
-        if decision.changes.contains(&Change::Depart(tuple)) {
-            if let Some(session) = engine.session(&tuple).filter(|session| session.departed.is_some()) {
-                lock(&shared.recent).departs(clock::now(), session);
-            }
-        }
-        let events = engine.committed(tuple);
-        if events.iter().any(|event| matches!(event, Event::Refused { .. })) {
-            lock(&shared.recent).note(clock::now(), tuple, id, &events, engine);
-        }
-        self.report(about, &events);
-    }
-
-    /// A session's events, one line each.
-    fn report(&mut self, about: About, events: &[Event]) {
-        for event in events {
-            match about::level(event) {
-                // Who asks for these wants all of them.
-                level if level > Level::INFO => about.line(level, None, format_args!("{event}")),
-                level => self.tell(about, level, event.reason(), format_args!("{event}")),
-            }
         }
     }
 }

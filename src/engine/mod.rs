@@ -93,6 +93,20 @@ fn move_behind<T>(to: &mut Vec<T>, from: &mut Vec<T>) {
     }
 }
 
+/// The control connection that a packet would be of.
+fn tuple_of(tap: Tap, packet: &Packet<'_>) -> ControlTuple {
+    match tap {
+        Tap::ToServer => ControlTuple { server: packet.destination(), client: packet.source() },
+        Tap::ToClient => ControlTuple { server: packet.source(), client: packet.destination() },
+    }
+}
+
+/// The pinhole that the SYN of a data connection would need.
+fn key_of(packet: &Packet<'_>) -> PinholeKey {
+    let (from, to) = (packet.source(), packet.destination());
+    PinholeKey { source: from.ip(), destination: to.ip(), port: to.port() }
+}
+
 /// All sessions of one worker.
 #[derive(Debug)]
 pub struct Engine {
@@ -187,16 +201,23 @@ impl Engine {
         decision
     }
 
+    /// The session to whose changes a packet may add: its own, or the one that has asked for the data connection that it
+    /// begins.
+    pub fn concerned_by(&self, tap: Tap, bytes: &mut Vec<u8>) -> Option<ControlTuple> {
+        let packet = Packet::parse(bytes).ok()?;
+        if tap == Tap::ToClient && packet.is_syn() && packet.acknowledgment().is_none() {
+            return self.ports.expected_by(key_of(&packet));
+        }
+        Some(tuple_of(tap, &packet))
+    }
+
     /// The packet that was to get this verdict has to wait: what belongs to it could not be done.
     pub fn held_up(&mut self, tap: Tap, verdict: Verdict) {
         self.counters.held_up(tap, verdict);
     }
 
     fn packet(&mut self, now: Duration, tap: Tap, mut packet: Packet<'_>, outcome: &mut Outcome) -> Decision {
-        let tuple = match tap {
-            Tap::ToServer => ControlTuple { server: packet.destination(), client: packet.source() },
-            Tap::ToClient => ControlTuple { server: packet.source(), client: packet.destination() },
-        };
+        let tuple = tuple_of(tap, &packet);
         // It may be another connection's, of the same name: nothing is held back because of it.
         let begins = packet.is_syn() && packet.acknowledgment().is_none();
         if let Some(verdict) = self.lost(now, tap, tuple, &mut packet, outcome) {
@@ -314,11 +335,7 @@ impl Engine {
     /// next to be answered, the SYN is the server's consent: some servers connect first and reply afterwards
     /// (pyftpdlib). Otherwise it is dropped; the server will send it again.
     fn data_connection_begins(&mut self, now: Duration, packet: &Packet<'_>) -> Decision {
-        let key = PinholeKey {
-            source: packet.source().ip(),
-            destination: packet.destination().ip(),
-            port: packet.destination().port(),
-        };
+        let key = key_of(packet);
         let Some(tuple) = self.ports.expected_by(key) else { return Decision::of(Verdict::Pass) };
         let Some(session) = self.sessions.get_mut(&tuple) else { return Decision::of(Verdict::Drop) };
         let mut outcome = Outcome::default();

@@ -26,6 +26,16 @@ pub struct Refused {
     pub undone: Vec<Change>,
 }
 
+impl Refused {
+    /// Takes those out that were given first, if these are what was.
+    pub fn take_of(&mut self, given: &[Change]) -> Vec<Change> {
+        let mut undone = self.undone.iter().copied().peekable();
+        let taken: Vec<_> = given.iter().filter_map(|change| undone.next_if_eq(change)).collect();
+        self.undone.drain(..taken.len());
+        taken
+    }
+}
+
 /// Why a change was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -240,5 +250,24 @@ impl Committer {
             (Some(only), None) => self.connection.transact(only),
             _ => self.connection.transact(&batch.iter().flatten().copied().collect::<Vec<u8>>()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_several_gets_what_of_its_own_was_not_done() {
+        let expect = |port| {
+            let nobody = Ipv4Addr::UNSPECIFIED.into();
+            Change::Expect(PinholeKey { source: nobody, destination: nobody, port }, Duration::ZERO)
+        };
+        let [one, two, three, four] = [1, 2, 3, 4].map(expect);
+        let mut refused = Refused { error: CommitError::Full, undone: vec![two, three, two] };
+        assert_eq!(refused.take_of(&[one]), []);
+        assert_eq!(refused.take_of(&[two, one, three]), [two, three]);
+        assert_eq!(refused.take_of(&[four, two]), [two]);
+        assert_eq!(refused.take_of(&[two]), []);
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use netlab::Signal;
 
 use super::{ADDRESS, SETTINGS, net, page, value, wait_until};
 use crate::harness::{Net, ServerKind};
@@ -49,7 +50,7 @@ fn who_dawdles_holds_up_neither_packets_nor_scrapes_for_long() -> Result<()> {
     ensure!(threads()? == before, "{} instead of {before}", threads()?);
     // They have not gone; and yet there is an answer.
     wait_until(|| Ok(page(&net).map(drop).map_err(|error| format!("{error:#}"))))?;
-    dawdlers.signal(netlab::Signal::SIGKILL)?;
+    dawdlers.signal(Signal::SIGKILL)?;
     ensure!(threads()? == before, "{} instead of {before}", threads()?);
     net.finish()
 }
@@ -99,5 +100,39 @@ fn a_socket_that_is_passed_is_used() -> Result<()> {
         Ok(if value(&page, "ftpalg_logins_total") == Some(1.0) { Ok(()) } else { Err(page) })
     })?;
     passed.terminate(Duration::from_secs(10))?;
+    net.finish()
+}
+
+/// What the packets of several sessions ask nftables for while they wait together, it is asked for at once.
+#[test]
+fn sessions_that_wait_together_share_a_transaction() -> Result<()> {
+    const SESSIONS: u8 = 8;
+    let mut net = net(SETTINGS)?;
+    let server = net.serve(ServerKind::Vsftpd)?;
+    let mut sessions = (0..SESSIONS).map(|_| Session::open(&net, &server)).collect::<Result<Vec<_>>>()?;
+    let transactions = |net: &Net| -> Result<f64> {
+        value(&page(net)?, "ftpalg_nftables_transactions_total").context("no transactions")
+    };
+    let before = transactions(&net)?;
+    net.daemon().0.process.signal(Signal::SIGSTOP)?;
+    for session in &mut sessions {
+        session.step("begin PORT 99")?;
+    }
+    net.daemon().0.process.signal(Signal::SIGCONT)?;
+    for session in &mut sessions {
+        session.step("reply")?;
+    }
+    // A page is a second old at most.
+    let opened = || -> Result<Option<f64>> {
+        Ok(value(&page(&net)?, "ftpalg_pinholes_opened_total{mode=\"active\"}"))
+    };
+    wait_until(|| Ok(if opened()? == Some(SESSIONS.into()) { Ok(()) } else { Err("not open".to_owned()) }))?;
+    // Each asks twice: for what its PORT needs, and with the 200.
+    let asked = transactions(&net)? - before;
+    ensure!(asked >= 2.0 && asked < f64::from(2 * SESSIONS), "{asked} transactions for {SESSIONS} sessions");
+    for mut session in sessions {
+        session.step("retrieve")?;
+        session.quit()?;
+    }
     net.finish()
 }
