@@ -17,9 +17,11 @@ use crate::netfilter::{CommitError, ConnTrack, Fate, Refused, give_memory_back};
 /// How often. Much less than any time-out of the engine's.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many connections libnftables is told of at once: it takes kilobytes for each, and some milliseconds. And of how
-/// many pinholes nftables is asked at once: two microseconds each.
+/// Of how many pinholes nftables is asked at once: two microseconds each.
 const AT_ONCE: usize = 128;
+
+/// How long packets come first between two portions of what has run down.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// So many sessions come and go without a trace in the daemon's memory.
 const SPARE: usize = 1024;
@@ -54,14 +56,23 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness, mut
     }
 }
 
-/// Takes out what has run down. The engine is locked for the while: nothing of an expired session may be handed out
-/// before it is taken out. What nftables does not take is not tried again, for by then it might be another's: elements
-/// run down by themselves, and a queued packet of a connection that nobody follows takes its own out.
+/// Takes out what has run down, some at a time: packets wait meanwhile.
 fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
+    lock(engine).look_through(now);
+    while expire_some(shared, engine, now) {
+        // A lock goes to whoever comes first, and that would be this one again.
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Takes some out. The engine is locked for the while: nothing of an expired session may be handed out before it is taken
+/// out. What nftables does not take is not tried again, for by then it might be another's: elements run down by themselves,
+/// and a queued packet of a connection that nobody follows takes its own out. Returns whether there may be more.
+fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration) -> bool {
     let mut engine = lock(engine);
-    let changes = engine.tick(now);
+    let Some(changes) = engine.next_portion(now) else { return false };
     if changes.is_empty() {
-        return;
+        return true;
     }
     shared.vitals.transactions.add();
     if let Err(Refused { error, .. }) = lock(&shared.firewall).commit(&changes) {
@@ -76,7 +87,7 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
         }
     }
     let ended = changes.iter().filter_map(|change| match change {
-        Change::Forget(tuple) => Some(*tuple),
+        Change::Forget(tuple) | Change::Depart(tuple) => Some(*tuple),
         _ => None,
     });
     let mut ended: Vec<_> = ended.collect();
@@ -97,6 +108,7 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
     if let Err(error) = lock(&shared.firewall).let_pass(&ended) {
         debug!("{error}");
     }
+    true
 }
 
 /// Remembers which pinholes were used. After a flush the kernel can't tell any more, and one that was put back would let

@@ -8,6 +8,7 @@ pub mod control;
 pub mod counters;
 pub mod decision;
 pub mod dialogue;
+mod dismissed;
 pub mod editor;
 pub mod edits;
 pub mod event;
@@ -34,6 +35,7 @@ mod sessions;
 mod silent;
 pub mod stream;
 mod survival;
+mod tick;
 pub mod waiting;
 
 use std::collections::HashMap;
@@ -45,6 +47,7 @@ use control::{ClientView, ControlTuple};
 pub use counters::Counters;
 use counters::Treatment;
 pub use decision::{Decision, RestoreError, Verdict};
+use dismissed::Dismissed;
 use event::{Departure, Event};
 use lost::Lost;
 use outcome::Outcome;
@@ -119,6 +122,10 @@ pub struct Engine {
     lost: HashMap<ControlTuple, Lost>,
     /// What the kernel would not take, and no packet needs to wait for.
     postponed: Vec<Change>,
+    /// Connections that the kernel was told of lately, that nothing of them is to be queued.
+    dismissed: Dismissed,
+    /// Sessions for which it is time that something is done.
+    due: Vec<ControlTuple>,
     last_id: u64,
     /// The step between two numbers of sessions, and what they leave when divided by it.
     numbers: (u64, u64),
@@ -137,6 +144,8 @@ impl Engine {
             per_client: HashMap::new(),
             lost: HashMap::new(),
             postponed: Vec::new(),
+            dismissed: Dismissed::default(),
+            due: Vec::new(),
             last_id: 0,
             numbers: (1, 0),
             most: MAX_SESSIONS,
@@ -238,6 +247,7 @@ impl Engine {
         }
         let Some(session) = self.sessions.get_mut(&tuple) else {
             // Queued, but not followed: its beginning was not seen, or there are too many.
+            self.dismissed.insert(tuple);
             return Decision { changes: vec![Change::Depart(tuple)], ..Decision::of(Verdict::Pass) };
         };
         if session.needs_view(&packet) {
@@ -292,7 +302,9 @@ impl Engine {
     fn begin(&mut self, now: Duration, tuple: ControlTuple, syn: Syn) {
         let id = self.next_id();
         self.counters.connections += 1;
-        self.sessions.insert(Session::new(id, tuple, syn, now));
+        // Its SYN was queued before the kernel heard that of the one before.
+        let begin = if self.dismissed.contains(&tuple) { Session::anew } else { Session::new };
+        self.sessions.insert(begin(id, tuple, syn, now));
     }
 
     /// A SYN-ACK: if it answers a later SYN than the session's own, both ends have begun anew, and the session
@@ -309,26 +321,6 @@ impl Engine {
         if let Some(former) = self.take_out(tuple, &mut outcome.changes) {
             self.succeed(now, *former, syn, &mut outcome.changes);
         }
-    }
-
-    /// Takes a session out that is over, or gives way. What it still owed and what it held is to be done.
-    fn take_out(&mut self, tuple: ControlTuple, changes: &mut Vec<Change>) -> Option<Box<Session>> {
-        let mut session = self.remove(&tuple)?;
-        self.counters.expired += u64::from(!session.has_ended());
-        let mut outcome = Outcome::default();
-        session.dialogue.end(self.ports.act_for(tuple), &mut outcome);
-        changes.append(&mut session.owed);
-        changes.append(&mut outcome.changes);
-        Some(session)
-    }
-
-    /// Another connection takes the name of a session over that was taken out.
-    fn succeed(&mut self, now: Duration, former: Session, syn: Syn, changes: &mut Vec<Change>) {
-        let id = self.next_id();
-        self.counters.connections += 1;
-        let (session, mut anew) = former.give_way(id, syn, now);
-        changes.append(&mut anew);
-        self.sessions.insert(session);
     }
 
     /// A SYN from a server to a port that a PORT or EPRT has named and no 200 has opened. Where that command is the
@@ -421,44 +413,5 @@ impl Engine {
             session.give_up(self.ports.act_for(tuple));
             self.postponed.append(&mut session.owed);
         }
-    }
-
-    /// Once a second or so: lets go of what has run down. The changes can be carried out at any time.
-    pub fn tick(&mut self, now: Duration) -> Vec<Change> {
-        self.ports.expire(now);
-        let (mut gone, mut held) = (Vec::new(), Vec::new());
-        for session in self.sessions.values_mut() {
-            if session.has_expired(now) {
-                gone.push(session.tuple);
-            } else {
-                held.extend(session.hold_on(now));
-                session.rest(now);
-            }
-        }
-        let mut changes = std::mem::take(&mut self.postponed);
-        changes.retain(|change| match change {
-            Change::Forget(tuple) | Change::Depart(tuple) => {
-                self.sessions.get(tuple).is_none_or(|session| session.departed.is_some())
-            }
-            Change::Unshift(tuple) => self.sessions.get(tuple).is_none_or(|session| !session.is_marked()),
-            Change::Track(tuple) => self.sessions.get(tuple).is_some_and(Session::is_taken),
-            Change::Close(key) => !self.ports.holds(*key),
-            _ => true,
-        });
-        for tuple in gone {
-            let Some(session) = self.take_out(tuple, &mut changes) else { continue };
-            match session.successor() {
-                Some(syn) => self.succeed(now, *session, syn, &mut changes),
-                None => changes.push(Change::Forget(tuple)),
-            }
-        }
-        self.lost.retain(|tuple, lost| {
-            let has_expired = lost.has_expired(now);
-            changes.extend(has_expired.then_some(Change::Forget(*tuple)));
-            !has_expired
-        });
-        changes.append(&mut held);
-        self.sessions.give_back();
-        changes
     }
 }

@@ -61,9 +61,9 @@ pub enum Change {
     Renew(Pinhole),
     /// Close a pinhole, or stop expecting it. That it is gone already is no error.
     Close(PinholeKey),
-    /// The control connection is over: what was put in for it goes. One that has begun anew under this name stays queued.
+    /// The control connection has given way to another of this name, which stays queued: what was put in for it goes.
     Forget(ControlTuple),
-    /// The control connection goes on, but nothing of it is queued any more.
+    /// The control connection is over, or is no longer inspected: nothing of it is queued any more.
     Depart(ControlTuple),
 }
 

@@ -43,6 +43,10 @@ pub enum Disposition {
 /// retransmissions.
 const LINGER: Duration = Duration::from_secs(30);
 
+/// The same for one that needs no translation. What comes of it later passes without being looked at, and is what has come
+/// before.
+const CLOSED: Duration = Duration::from_secs(2);
+
 /// How long a connection may be silent before it is given up: conntrack's own time-out for established ones.
 pub(super) const IDLE: Duration = Duration::from_secs(5 * 24 * 3600);
 
@@ -194,7 +198,13 @@ impl Session {
         let is_half_closed =
             self.to_server.finished || self.to_client.as_ref().is_some_and(|stream| stream.finished);
         let patience = match (self.is_over, self.dialogue.is_greeted()) {
-            (true, _) => LINGER,
+            (true, _) => {
+                if self.is_shifted {
+                    LINGER
+                } else {
+                    CLOSED
+                }
+            }
             (false, true) if is_half_closed => HALF_CLOSED,
             (false, true) => IDLE,
             (false, false) if self.to_client.is_none() => UNANSWERED,
@@ -391,6 +401,11 @@ impl Session {
         if pinhole.key.source == self.tuple.server.ip() { Mode::Active } else { Mode::Passive }
     }
 
+    /// A connection whose SYN passes now, but which the kernel has just been told to queue no more.
+    pub fn anew(id: u64, tuple: ControlTuple, syn: Syn, now: Duration) -> Self {
+        Self { owed: vec![Change::Track(tuple)], is_tracked: true, ..Self::new(id, tuple, syn, now) }
+    }
+
     /// A connection that takes the name of this one over, with this SYN, and what the kernel has to do then.
     pub fn give_way(self, id: u64, syn: Syn, now: Duration) -> (Self, Vec<Change>) {
         let mut changes = Vec::new();
@@ -405,11 +420,16 @@ impl Session {
         (Self { is_tracked: is_held, ..Self::new(id, self.tuple, syn, now) }, changes)
     }
 
-    /// What keeps the kernel's elements of a connection that outlives them.
+    /// Whether [`Session::hold_on`] has something to say.
+    pub fn is_to_be_held(&self, now: Duration) -> bool {
+        let patience = if self.is_tracked { HOLD } else { SETTLED };
+        self.dialogue.is_greeted() && !self.is_over && self.held_since.elapsed(now) > patience
+    }
+
+    /// What keeps the kernel's elements of a connection that outlives them, if it is time.
     pub fn hold_on(&mut self, now: Duration) -> impl Iterator<Item = Change> + use<> {
+        let is_due = self.is_to_be_held(now);
         let was_tracked = self.is_tracked;
-        let patience = if was_tracked { HOLD } else { SETTLED };
-        let is_due = self.dialogue.is_greeted() && !self.is_over && self.held_since.elapsed(now) > patience;
         if is_due {
             self.held_since = now.into();
             self.is_tracked = true;

@@ -63,7 +63,7 @@ pub fn saved(engine: &Engine, tuple: &ControlTuple) -> Option<Vec<u8>> {
 #[derive(Debug, Default)]
 pub struct Kernel {
     /// By its SYN, before the daemon names it; and until when.
-    control_new: HashMap<ControlTuple, Time>,
+    pub control_new: HashMap<ControlTuple, Time>,
     pub control: HashSet<ControlTuple>,
     pub shifted: HashSet<ControlTuple>,
     /// Those of which a packet goes on with the daemon's mark alone.
@@ -283,11 +283,11 @@ impl Router {
         }
         self.kernel.control_new.retain(|_, until| *until > now);
         for change in self.engine.tick(Duration::from_millis(now)) {
-            if let Change::Forget(tuple) = change {
+            if let Change::Forget(tuple) | Change::Depart(tuple) = change {
                 self.saved.remove(&tuple);
             }
             self.kernel.apply(change);
-            if let Change::Forget(tuple) = change {
+            if let Change::Forget(tuple) | Change::Depart(tuple) = change {
                 if self.engine.session(&tuple).is_none() {
                     self.kernel.held.remove(&tuple);
                 }

@@ -3,6 +3,7 @@
 mod away;
 mod dice;
 mod down;
+mod ends;
 mod hang;
 mod kept;
 mod kills;

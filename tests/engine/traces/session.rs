@@ -207,7 +207,7 @@ fn a_tuple_that_is_used_again_is_another_session() {
 #[test]
 fn a_tuple_that_is_used_again_when_its_session_expires_is_another_session() {
     for former in [shifted, || Conversation::new(Site::new(true, true)).login()] {
-        for wait in (29_900..31_100).step_by(5) {
+        for wait in (0..5_000).step_by(35).chain((29_900..31_100).step_by(5)) {
             let mut talk = former();
             talk.closes();
             let mut again = talk.anew(wait).login();
@@ -217,6 +217,27 @@ fn a_tuple_that_is_used_again_when_its_session_expires_is_another_session() {
             again.closes();
         }
     }
+}
+
+/// The SYN has passed the rules when the kernel is told to queue nothing more of the session before, and comes to the engine
+/// afterwards.
+#[test]
+fn a_syn_that_waits_while_the_former_session_is_forgotten_is_followed() {
+    let mut talk = Conversation::new(Site::new(true, true)).login();
+    talk.closes();
+    let mut again = talk.anew(4000);
+    assert!(again.world.router.kernel.is_idle());
+    again.world.client.connect(again.world.now);
+    while again.world.router.engine.sessions().count() == 0 {
+        again.world.step();
+    }
+    again.world.router.kernel.control_new.clear();
+    again.world.run_until("the handshake", |world| world.server.is_established());
+    again.replies("220 ready\r\n", "220 ready\r\n");
+    again.exchange("USER a\r\n", "230 in\r\n");
+    again.says("PORT 10,0,0,2,19,139\r\n", "PORT 203,0,113,1,19,139\r\n");
+    again.replies("200 ok\r\n", "200 ok\r\n");
+    again.closes();
 }
 
 #[test]
