@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use ftpalg::engine::pinhole::Change;
+use ftpalg::engine::control::ControlTuple;
+use ftpalg::engine::pinhole::{Change, PinholeKey};
+use ftpalg::engine::tick::Questions;
 use tracing::{Level, debug, error, warn};
 
 use super::about::About;
@@ -33,9 +35,10 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness, mut
         thread::sleep(INTERVAL);
         let now = clock::now();
         for engine in shared.all_engines() {
+            let Questions { silent, open } = lock(engine).look_through(now);
             expire(shared, engine, now);
-            remember_used(shared, engine, now);
-            notice_ends(engine, &mut conntrack, now);
+            remember_used(shared, engine, &open);
+            notice_ends(engine, &mut conntrack, &silent, now);
         }
         let number = shared.all_engines().map(|engine| lock(engine).sessions().count()).sum();
         most = most.max(number);
@@ -58,7 +61,6 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness, mut
 
 /// Takes out what has run down, some at a time: packets wait meanwhile.
 fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
-    lock(engine).look_through(now);
     while expire_some(shared, engine, now) {
         // A lock goes to whoever comes first, and that would be this one again.
         thread::sleep(PAUSE);
@@ -113,13 +115,11 @@ fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration) -> bool {
 
 /// Remembers which pinholes were used. After a flush the kernel can't tell any more, and one that was put back would let
 /// a second connection in. Some at a time: packets wait meanwhile.
-fn remember_used(shared: &Shared, engine: &SharedEngine, now: Duration) {
-    let open = lock(engine).open_pinholes(now);
+fn remember_used(shared: &Shared, engine: &SharedEngine, open: &[PinholeKey]) {
     let mut buffer = Vec::new();
     for some in open.chunks(AT_ONCE) {
         let mut engine = lock(engine);
-        let keys = some.iter().map(|pinhole| &pinhole.key);
-        let sessions = take_note_of_used(&mut engine, &mut lock(&shared.firewall), keys);
+        let sessions = take_note_of_used(&mut engine, &mut lock(&shared.firewall), some.iter());
         let mut store = lock(&shared.store);
         for tuple in sessions {
             let saved = engine.save(&tuple, &mut buffer).map_or(Ok(()), |session| store.save(tuple, session));
@@ -136,8 +136,7 @@ fn remember_used(shared: &Shared, engine: &SharedEngine, now: Duration) {
 
 /// Asks conntrack whether connections are over of which nothing comes any more. No lock is held meanwhile: what speaks again
 /// is not over for the engine.
-fn notice_ends(engine: &SharedEngine, conntrack: &mut ConnTrack, now: Duration) {
-    let silent = lock(engine).silent(now);
+fn notice_ends(engine: &SharedEngine, conntrack: &mut ConnTrack, silent: &[ControlTuple], now: Duration) {
     for tuple in silent.iter().filter(|tuple| conntrack.fate(tuple) == Fate::Ended) {
         let about = lock(engine).has_ended(tuple, now).map(About::session);
         if let Some(about) = about {

@@ -35,7 +35,7 @@ mod sessions;
 mod silent;
 pub mod stream;
 mod survival;
-mod tick;
+pub mod tick;
 pub mod waiting;
 
 use std::collections::HashMap;
@@ -126,6 +126,8 @@ pub struct Engine {
     dismissed: Dismissed,
     /// Sessions for which it is time that something is done.
     due: Vec<ControlTuple>,
+    /// How many looks at the clock there were.
+    looks: u64,
     last_id: u64,
     /// The step between two numbers of sessions, and what they leave when divided by it.
     numbers: (u64, u64),
@@ -146,6 +148,7 @@ impl Engine {
             postponed: Vec::new(),
             dismissed: Dismissed::default(),
             due: Vec::new(),
+            looks: 0,
             last_id: 0,
             numbers: (1, 0),
             most: MAX_SESSIONS,

@@ -10,20 +10,28 @@ use super::session::Session;
 use super::stream::Stream;
 
 /// How long nothing has come of a connection that is asked about. What was lost on the way comes again before, as a rule.
-const SILENT: Duration = Duration::from_secs(4);
+const SILENT: Duration = Duration::from_secs(2);
 
-/// Into how many parts the connections are divided, one of which is asked about at a time. conntrack forgets a connection
-/// that was reset after ten seconds (`nf_conntrack_tcp_timeout_close`); with one part a second none is missed.
-const PARTS: u64 = 4;
+/// Into how many parts the connections are divided, one of which is asked about at each look at the clock. conntrack forgets
+/// a connection that was reset after ten seconds (`nf_conntrack_tcp_timeout_close`); with a look a second none is missed.
+const PARTS: u64 = 7;
+
+/// How long nothing has come of a connection that gives memory back.
+const RESTING: Duration = Duration::from_secs(4);
 
 impl Session {
     fn is_silent(&self, now: Duration) -> bool {
         !self.is_over && self.last_packet.elapsed(now) >= SILENT
     }
 
+    /// Whether it is to be asked about at this look at the clock.
+    pub(super) fn is_in_question(&self, look: u64, now: Duration) -> bool {
+        self.id % PARTS == look % PARTS && self.is_silent(now)
+    }
+
     /// Gives back what memory it will need again with its next packet alone, once it is silent.
     pub(super) fn rest(&mut self, now: Duration) {
-        if self.is_at_rest || !self.is_silent(now) {
+        if self.is_at_rest || self.is_over || self.last_packet.elapsed(now) < RESTING {
             return;
         }
         self.is_at_rest = true;
@@ -34,13 +42,6 @@ impl Session {
 }
 
 impl Engine {
-    /// The connections to be asked about in this second.
-    pub fn silent(&self, now: Duration) -> Vec<ControlTuple> {
-        let part = now.as_secs() % PARTS;
-        let silent = self.sessions().filter(|session| session.id % PARTS == part && session.is_silent(now));
-        silent.map(|session| session.tuple).collect()
-    }
-
     /// conntrack says that one end has reset a silent connection, or both have closed it: as if that had come by here. What
     /// comes of it all the same is translated, as behind any end. Returns the session, unless it speaks again; what is to be
     /// changed comes with the next [`Engine::tick`].

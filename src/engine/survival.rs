@@ -8,11 +8,20 @@ use super::decision::RestoreError;
 use super::event::Mode;
 use super::outcome::Outcome;
 use super::pinhole::{Change, Pinhole, PinholeKey};
-use super::ports::Request;
+use super::ports::{Ports, Request};
 use super::session::Session;
 
 /// For how long a SYN is repeated that gets no answer: with Linux's defaults for 127 s. The set `used` has the same.
 const REPEATED: Duration = Duration::from_secs(150);
+
+impl Session {
+    /// Its pinhole that is open and not known to be used, with what is left of its time.
+    pub(super) fn open_pinhole(&self, ports: &Ports, now: Duration) -> Option<Pinhole> {
+        let (pinhole, until) = self.dialogue.unused()?;
+        let is_own = ports.is_of(pinhole.key, self.tuple);
+        (is_own && until > now).then(|| Pinhole { timeout: until - now, ..pinhole })
+    }
+}
 
 impl Engine {
     /// For a while packets may have passed unseen, except those of shifted sessions: somebody has changed the rules.
@@ -114,12 +123,7 @@ impl Engine {
     /// The pinholes that are open now and not known to be used, with what is left of their time: to put them back after
     /// a flush.
     pub fn open_pinholes(&self, now: Duration) -> Vec<Pinhole> {
-        let open = self.sessions.values().filter_map(|session| {
-            let (pinhole, until) = session.dialogue.unused()?;
-            let is_own = self.ports.is_of(pinhole.key, session.tuple);
-            (is_own && until > now).then(|| Pinhole { timeout: until - now, ..pinhole })
-        });
-        open.collect()
+        self.sessions.values().filter_map(|session| session.open_pinhole(&self.ports, now)).collect()
     }
 
     /// The pinholes that were used by a connection which may have got no answer yet, as far as is known, and for how long

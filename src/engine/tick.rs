@@ -5,11 +5,20 @@ use std::time::Duration;
 use super::Engine;
 use super::control::ControlTuple;
 use super::outcome::Outcome;
-use super::pinhole::Change;
+use super::pinhole::{Change, PinholeKey};
 use super::session::{Session, Syn};
 
 /// How many sessions are seen to at once: packets wait meanwhile, a few microseconds for each.
 const PORTION: usize = 64;
+
+/// What the kernel is to be asked about after a look at the clock.
+#[derive(Debug, Default)]
+pub struct Questions {
+    /// Connections that may have ended without the engine's seeing it.
+    pub silent: Vec<ControlTuple>,
+    /// Pinholes that may have been used.
+    pub open: Vec<PinholeKey>,
+}
 
 impl Engine {
     /// Once a second or so: all that is to be done by now. The changes can be carried out at any time.
@@ -22,8 +31,11 @@ impl Engine {
         changes
     }
 
-    /// Once a second or so: finds the sessions for which something is to be done, which [`Engine::next_portion`] does.
-    pub fn look_through(&mut self, now: Duration) {
+    /// Once a second or so: finds the sessions for which something is to be done, which [`Engine::next_portion`] does, and
+    /// what is to be asked. All in one go, for of many sessions most are in no cache.
+    pub fn look_through(&mut self, now: Duration) -> Questions {
+        let mut questions = Questions::default();
+        self.looks += 1;
         self.ports.expire(now);
         self.dismissed.age();
         self.due.clear();
@@ -32,10 +44,15 @@ impl Engine {
             if session.has_expired(now) || session.is_to_be_held(now) {
                 self.due.push(session.tuple);
             }
+            if session.is_in_question(self.looks, now) {
+                questions.silent.push(session.tuple);
+            }
+            questions.open.extend(session.open_pinhole(&self.ports, now).map(|pinhole| pinhole.key));
         }
         let expired = self.lost.iter().filter(|(_, lost)| lost.has_expired(now));
         self.due.extend(expired.map(|(tuple, _)| *tuple));
         self.sessions.give_back();
+        questions
     }
 
     /// What is to be done for the next of them; `None` if there is nothing left. The changes can be carried out at any time,
