@@ -22,7 +22,11 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Of how many pinholes nftables is asked at once: two microseconds each.
 const AT_ONCE: usize = 128;
 
-/// How long packets come first between two portions of what has run down.
+/// How many portions of what has run down are taken out at most at once: what is left is found again, and what else is done by
+/// the clock must not wait long.
+const PORTIONS: usize = 200;
+
+/// How long packets come first between two of them.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// So many sessions come and go without a trace in the daemon's memory.
@@ -36,8 +40,8 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness, mut
         let now = clock::now();
         for engine in shared.all_engines() {
             let Questions { silent, open } = lock(engine).look_through(now);
-            expire(shared, engine, now);
             remember_used(shared, engine, &open);
+            expire(shared, engine, now);
             notice_ends(engine, &mut conntrack, &silent, now);
         }
         let number = shared.all_engines().map(|engine| lock(engine).sessions().count()).sum();
@@ -61,7 +65,10 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness, mut
 
 /// Takes out what has run down, some at a time: packets wait meanwhile.
 fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
-    while expire_some(shared, engine, now) {
+    for _ in 0..PORTIONS {
+        if !expire_some(shared, engine, now) {
+            break;
+        }
         // A lock goes to whoever comes first, and that would be this one again.
         thread::sleep(PAUSE);
     }

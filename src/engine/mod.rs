@@ -213,12 +213,11 @@ impl Engine {
         decision
     }
 
-    /// The session to whose changes a packet may add: its own, or the one that has asked for the data connection that it
-    /// begins.
+    /// The session whose changes a packet may add to, or needs: its own, or that of the data connection which it begins.
     pub fn concerned_by(&self, tap: Tap, bytes: &mut Vec<u8>) -> Option<ControlTuple> {
         let packet = Packet::parse(bytes).ok()?;
         if tap == Tap::ToClient && packet.is_syn() && packet.acknowledgment().is_none() {
-            return self.ports.expected_by(key_of(&packet));
+            return self.ports.session_of(key_of(&packet));
         }
         Some(tuple_of(tap, &packet))
     }

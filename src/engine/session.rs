@@ -43,9 +43,10 @@ pub enum Disposition {
 /// retransmissions.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// The same for one that needs no translation. What comes of it later passes without being looked at, and is what has come
-/// before.
-const CLOSED: Duration = Duration::from_secs(2);
+/// The same for one that needs no translation. Longer than conntrack remembers a connection that was reset
+/// (`nf_conntrack_tcp_timeout_close`, ten seconds): within that time a SYN from the same port is no new connection's for it,
+/// and the kernel's rules do not hear of one.
+const CLOSED: Duration = Duration::from_secs(12);
 
 /// How long a connection may be silent before it is given up: conntrack's own time-out for established ones.
 pub(super) const IDLE: Duration = Duration::from_secs(5 * 24 * 3600);

@@ -131,6 +131,9 @@ impl Engine {
     pub fn spent_pinholes(&self, now: Duration) -> impl Iterator<Item = (PinholeKey, Duration)> {
         self.sessions.values().filter_map(move |session| {
             let (key, until) = session.dialogue.spent()?;
+            if !self.ports.is_of(key, session.tuple) {
+                return None;
+            }
             let left = until.saturating_add(REPEATED).checked_sub(now)?;
             (!left.is_zero()).then_some((key, left))
         })

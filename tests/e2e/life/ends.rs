@@ -1,5 +1,8 @@
 //! Sessions that have ended.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 
 use super::{Session, wait_until};
@@ -18,6 +21,8 @@ fn what_has_ended_takes_no_room() -> Result<()> {
     }
     let left = |net: &Net| Footprint::of(net.router(), &net.daemons[0]);
     ensure!(left(&net)?.elements_of("control_new") == 3, "not as many as there were: {}", left(&net)?);
+    // conntrack has forgotten them by then, had they been reset.
+    sleep(Duration::from_secs(11));
     wait_until("nothing is left", || {
         let left = left(&net)?;
         Ok(left.elements_of("control_new") == 0 && left.records == 0)

@@ -207,7 +207,7 @@ fn a_tuple_that_is_used_again_is_another_session() {
 #[test]
 fn a_tuple_that_is_used_again_when_its_session_expires_is_another_session() {
     for former in [shifted, || Conversation::new(Site::new(true, true)).login()] {
-        for wait in (0..5_000).step_by(35).chain((29_900..31_100).step_by(5)) {
+        for wait in (0..15_000).step_by(105).chain((29_900..31_100).step_by(5)) {
             let mut talk = former();
             talk.closes();
             let mut again = talk.anew(wait).login();
@@ -225,7 +225,7 @@ fn a_tuple_that_is_used_again_when_its_session_expires_is_another_session() {
 fn a_syn_that_waits_while_the_former_session_is_forgotten_is_followed() {
     let mut talk = Conversation::new(Site::new(true, true)).login();
     talk.closes();
-    let mut again = talk.anew(4000);
+    let mut again = talk.anew(14_000);
     assert!(again.world.router.kernel.is_idle());
     again.world.client.connect(again.world.now);
     while again.world.router.engine.sessions().count() == 0 {
