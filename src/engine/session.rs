@@ -342,12 +342,19 @@ impl Session {
         let mut given_up = Vec::new();
         if self.owed.contains(&Change::Shift(self.tuple)) {
             given_up = self.unshift(ports);
+            // The kernel may have opened what the line was to announce, which goes out as it was.
+            given_up.extend(self.unreported.iter().filter_map(|event| match event {
+                Event::Opened(_, pinhole) => Some(*pinhole),
+                _ => None,
+            }));
             self.to_server.goes_on();
             self.to_client.iter_mut().for_each(Stream::goes_on);
         }
         self.owed.retain(|change| match change {
             Change::Open(pinhole) => {
-                given_up.push(*pinhole);
+                if !given_up.contains(pinhole) {
+                    given_up.push(*pinhole);
+                }
                 false
             }
             Change::Expect(..) | Change::Renew(_) | Change::Shift(_) => false,

@@ -190,14 +190,32 @@ impl Firewall {
     /// connections are held back before that, by the other table.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), Refused> {
         let shifted = tuples(changes, |change| matches!(change, Change::Shift(_)));
-        if !shifted.is_empty() {
-            let held = self.hold.hold_back(&self.nft, &mut self.committer, &shifted);
-            held.map_err(|error| Refused { error, undone: changes.to_vec() })?;
-        }
-        let result = self.committer.commit(changes);
+        let held = match shifted.is_empty() {
+            true => Ok(()),
+            false => self.hold.hold_back(&self.nft, &mut self.committer, &shifted),
+        };
+        let result = match held {
+            Ok(()) => self.committer.commit(changes),
+            // What others ask for does not suffer by it.
+            Err(error) => {
+                let is_shift = |change: &Change| matches!(change, Change::Shift(_));
+                let (mut undone, others): (Vec<_>, Vec<_>) = changes.iter().copied().partition(is_shift);
+                undone.extend(
+                    self.committer.commit(&others).err().into_iter().flat_map(|refused| refused.undone),
+                );
+                let in_order = changes.iter().copied().filter(|change| undone.contains(change));
+                Err(Refused { error, undone: in_order.collect() })
+            }
+        };
         let mut free = tuples(changes, |change| matches!(change, Change::Unshift(_)));
         if let Err(Refused { undone, .. }) = &result {
-            free.extend(tuples(undone, |change| matches!(change, Change::Shift(_))));
+            // One that was shifted before stays so.
+            free.extend(tuples(undone, |change| matches!(change, Change::Shift(_))).into_iter().filter(
+                |tuple| {
+                    let element = Element::control(Set::Shifted, tuple);
+                    !element.is_ok_and(|element| self.committer.is_there(&element))
+                },
+            ));
         }
         if !free.is_empty() {
             if let Err(error) = self.hold.let_pass(&self.nft, &mut self.committer, &free, &[Set::Held]) {
