@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::control::ControlTuple;
 
-/// Names, each for at least as long as it takes from one look at the clock to the next. No packet waits longer.
+/// Names, each for at least as long as it takes from one look at the clock to the next. A packet waits for much less.
 #[derive(Debug, Default)]
 pub struct Dismissed {
     since_last_look: HashSet<ControlTuple>,
