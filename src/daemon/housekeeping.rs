@@ -100,9 +100,14 @@ fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration) -> bool {
         _ => None,
     });
     let mut ended: Vec<_> = ended.collect();
-    let mut store = lock(&shared.store);
+    let (mut store, mut buffer) = (lock(&shared.store), Vec::new());
     for tuple in &ended {
-        if let Err(error) = store.remove(tuple) {
+        let kept = match engine.save(tuple, &mut buffer) {
+            // Another has begun under this name.
+            Some(session) => store.save(*tuple, session),
+            None => store.remove(tuple),
+        };
+        if let Err(error) = kept {
             About::connection(tuple).line(
                 Level::WARN,
                 Some("state-directory"),

@@ -94,6 +94,8 @@ impl Engine {
             }
             let Some(session) = self.take_out(tuple, changes) else { return };
             if let Some(syn) = session.successor() {
+                // Whoever keeps the session's record hears by this that it is another's.
+                changes.push(Change::Forget(tuple));
                 return self.succeed(now, *session, syn, changes);
             }
         } else if self.lost.get(&tuple).is_some_and(|lost| lost.has_expired(now)) {

@@ -210,16 +210,36 @@ impl Queue {
     /// Sends so many bytes of verdicts. Those that the kernel can't take now stay: a packet without a verdict would keep
     /// its place in the queue for good.
     fn send(&mut self, length: usize) -> io::Result<()> {
-        let sent = match self.verdicts.get(..length) {
-            None | Some([]) => return Ok(()),
-            Some(verdicts) => send(&self.socket, verdicts, SendFlags::empty()),
+        let mut done = 0;
+        let result = loop {
+            let verdicts = some_of(self.verdicts.get(done..length).unwrap_or_default());
+            if verdicts.is_empty() {
+                break Ok(());
+            }
+            let sent = send(&self.socket, verdicts, SendFlags::empty());
+            if !matches!(sent, Err(Errno::NOBUFS | Errno::NOMEM | Errno::INTR)) {
+                done += verdicts.len();
+            }
+            if let Err(error) = sent {
+                break Err(error.into());
+            }
         };
-        if !matches!(sent, Err(Errno::NOBUFS | Errno::NOMEM | Errno::INTR)) {
-            self.verdicts.drain(..length);
-        }
-        sent?;
-        Ok(())
+        self.verdicts.drain(..done);
+        result
     }
+}
+
+/// The first message, and those behind it that go into one datagram with it.
+fn some_of(messages: &[u8]) -> &[u8] {
+    let mut end = 0;
+    while let Some(length) = messages.get(end..).and_then(<[u8]>::first_chunk) {
+        let next = end.saturating_add(usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX));
+        if end > 0 && next > ENOUGH || next > messages.len() || next == end {
+            break;
+        }
+        end = next;
+    }
+    messages.get(..end).unwrap_or_default()
 }
 
 fn read(datagram: &[u8], packet: &mut Vec<u8>) -> io::Result<Option<Waiting>> {
@@ -269,6 +289,22 @@ mod tests {
     fn read_request(request: Request) -> (io::Result<Option<Waiting>>, Vec<u8>) {
         let mut bytes = b"what was there before".to_vec();
         (read(&request.finish(0), &mut bytes), bytes)
+    }
+
+    #[test]
+    fn verdicts_are_divided_between_messages() {
+        let message = |length: usize| {
+            [&u32::try_from(length).unwrap().to_ne_bytes()[..], &vec![1; length - 4]].concat()
+        };
+        let lengths = |messages: &[usize]| {
+            some_of(&messages.iter().flat_map(|&length| message(length)).collect::<Vec<_>>()).len()
+        };
+        assert_eq!(lengths(&[]), 0);
+        assert_eq!(lengths(&[40, 40]), 80);
+        assert_eq!(lengths(&[ENOUGH - 40, 40, 40]), ENOUGH);
+        assert_eq!(lengths(&[60_000, 40]), 60_000, "one that is longer goes alone");
+        assert_eq!(lengths(&[40, 60_000]), 40);
+        assert_eq!(some_of(&message(40)[..39]).len(), 0);
     }
 
     #[test]

@@ -284,7 +284,10 @@ impl Router {
         self.kernel.control_new.retain(|_, until| *until > now);
         for change in self.engine.tick(Duration::from_millis(now)) {
             if let Change::Forget(tuple) | Change::Depart(tuple) = change {
-                self.saved.remove(&tuple);
+                match saved(&self.engine, &tuple) {
+                    Some(saved) => self.saved.insert(tuple, saved),
+                    None => self.saved.remove(&tuple),
+                };
             }
             self.kernel.apply(change);
             if let Change::Forget(tuple) | Change::Depart(tuple) = change {

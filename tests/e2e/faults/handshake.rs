@@ -83,3 +83,23 @@ fn a_handshake_during_which_a_former_session_is_forgotten() -> Result<()> {
     session.quit()?;
     net.finish()
 }
+
+/// The client's port is that of a session which the server has reset: as long as conntrack remembers that, it takes the SYN
+/// for an answer to nothing, and the rules hear of no new connection.
+#[test]
+fn a_handshake_soon_after_a_reset_by_the_server() -> Result<()> {
+    let net = Setup::new(Topology::Firewall).build()?;
+    let server = net.serve(ServerKind::Vsftpd)?;
+    let from = ["", "40000"];
+    for seconds in [1, 5] {
+        let mut former = Session::from(&net, &server, &from)?;
+        former.fetch_in_all_modes()?;
+        net.server().run("ss", ["-K", "state", "established", "sport", "=", ":21"])?.success()?;
+        drop(former);
+        thread::sleep(Duration::from_secs(seconds));
+        let mut session = Session::from(&net, &server, &from)?;
+        session.fetch_in_all_modes()?;
+        session.quit()?;
+    }
+    net.finish()
+}
