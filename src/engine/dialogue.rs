@@ -344,11 +344,15 @@ impl Dialogue {
 
     /// Whether the server's SYN has opened this pinhole before its reply.
     fn has_consented(&self, pinhole: &Pinhole) -> bool {
-        self.open.as_ref().is_some_and(|open| open.is_reply_due && open.pinhole.key == pinhole.key)
+        self.opened(pinhole).is_some_and(|open| open.is_reply_due)
+    }
+
+    fn opened(&self, pinhole: &Pinhole) -> Option<&Open> {
+        self.open.as_deref().filter(|open| open.pinhole.key == pinhole.key)
     }
 
     fn has_open(&self, pinhole: &Pinhole) -> bool {
-        self.open.as_ref().is_some_and(|open| open.pinhole.key == pinhole.key)
+        self.opened(pinhole).is_some()
     }
 
     /// Opens a pinhole. RFC 959, section 3.2: a session has one data port at a time, so an older one gives way.
@@ -386,7 +390,7 @@ impl Dialogue {
     /// What was asked for, or offered, does not open. Its key may be in use still: by the same command given
     /// twice, or by what an earlier one opened.
     fn withdraw(&self, pinhole: &Pinhole, ports: &mut Ports, outcome: &mut Outcome) {
-        if let Some(open) = self.open.as_ref().filter(|open| open.pinhole.key == pinhole.key) {
+        if let Some(open) = self.opened(pinhole) {
             ports.open(pinhole.key, open.until());
         } else if self.pinholes().all(|(held, ..)| held.key != pinhole.key) && ports.release(pinhole.key) {
             outcome.changes.push(Change::Close(pinhole.key));

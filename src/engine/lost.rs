@@ -129,8 +129,8 @@ impl Engine {
                 return Some(Verdict::Drop);
             };
             self.lost.remove(&tuple);
-            outcome.changes.extend([Change::Unshift(tuple), Change::Forget(tuple), Change::Track(tuple)]);
-            self.begin(now, tuple, syn);
+            let track = self.begin(now, tuple, syn).track();
+            outcome.changes.extend([Change::Unshift(tuple), Change::Forget(tuple), track]);
             return None;
         }
         let goes_on = lost.segment(now, tap, packet);

@@ -298,15 +298,19 @@ impl Engine {
             self.counters.overflow += 1;
             return;
         }
-        self.begin(now, tuple, Syn::of(packet));
+        let is_dismissed = self.dismissed.contains(&tuple);
+        let session = self.begin(now, tuple, Syn::of(packet));
+        if is_dismissed {
+            // The SYN may have passed the rules before the kernel heard that.
+            let track = session.track();
+            session.owed.push(track);
+        }
     }
 
-    fn begin(&mut self, now: Duration, tuple: ControlTuple, syn: Syn) {
+    fn begin(&mut self, now: Duration, tuple: ControlTuple, syn: Syn) -> &mut Session {
         let id = self.next_id();
         self.counters.connections += 1;
-        // Its SYN was queued before the kernel heard that of the one before.
-        let begin = if self.dismissed.contains(&tuple) { Session::anew } else { Session::new };
-        self.sessions.insert(begin(id, tuple, syn, now));
+        self.sessions.insert(Session::new(id, tuple, syn, now))
     }
 
     /// A SYN-ACK: if it answers a later SYN than the session's own, both ends have begun anew, and the session
@@ -321,7 +325,7 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&tuple) else { return };
         let Some(syn) = session.gives_way(packet) else { return };
         if let Some(former) = self.take_out(tuple, &mut outcome.changes) {
-            self.succeed(now, *former, syn, &mut outcome.changes);
+            self.succeed(now, &former, syn, &mut outcome.changes);
         }
     }
 

@@ -39,35 +39,12 @@ pub enum Disposition {
     Drop,
 }
 
-/// How long a connection that is over is still translated: for the last acknowledgments and their
-/// retransmissions.
-const LINGER: Duration = Duration::from_secs(30);
-
-/// The same for one that needs no translation. Longer than conntrack remembers a connection that was reset
-/// (`nf_conntrack_tcp_timeout_close`, ten seconds): within that time a SYN from the same port is no new connection's for it,
-/// and the kernel's rules do not hear of one.
-const CLOSED: Duration = Duration::from_secs(12);
-
 /// How long a connection may be silent before it is given up: conntrack's own time-out for established ones.
 pub(super) const IDLE: Duration = Duration::from_secs(5 * 24 * 3600);
 
 /// How long a connection may be silent of which one end has closed its side: conntrack's own time-out
 /// (`nf_conntrack_tcp_timeout_fin_wait`).
 pub(super) const HALF_CLOSED: Duration = Duration::from_secs(120);
-
-/// How often the kernel's elements of a connection are set anew; they live for five days.
-const HOLD: Duration = Duration::from_secs(24 * 3600);
-
-/// When a connection goes from `control_new`, where it is for a minute from the client's last word on, to `control`. Most
-/// are over by then, and never cost a transaction.
-const SETTLED: Duration = Duration::from_secs(15);
-
-/// How long it may take until the server answers the SYN; each repetition of the SYN starts it anew. Short, because
-/// anybody inside can send SYNs to nowhere. The set `control_new` has the same.
-const UNANSWERED: Duration = Duration::from_secs(10);
-
-/// How long it may take until the server greets.
-const UNGREETED: Duration = Duration::from_secs(120);
 
 /// A client's SYN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,9 +108,9 @@ pub struct Session {
     /// When a packet came last (time since boot).
     pub(super) last_packet: Moment,
     /// When the kernel's elements of the connection were last set (time since boot).
-    held_since: Moment,
+    pub(super) held_since: Moment,
     /// Whether it has gone to `control`.
-    is_tracked: bool,
+    pub(super) is_tracked: bool,
     pub(super) is_over: bool,
     /// It has given back what memory it does not need while it is silent.
     #[serde(skip)]
@@ -194,26 +171,6 @@ impl Session {
         self.newer
     }
 
-    /// Whether the session can be forgotten.
-    pub fn has_expired(&self, now: Duration) -> bool {
-        let is_half_closed =
-            self.to_server.finished || self.to_client.as_ref().is_some_and(|stream| stream.finished);
-        let patience = match (self.is_over, self.dialogue.is_greeted()) {
-            (true, _) => {
-                if self.is_shifted {
-                    LINGER
-                } else {
-                    CLOSED
-                }
-            }
-            (false, true) if is_half_closed => HALF_CLOSED,
-            (false, true) => IDLE,
-            (false, false) if self.to_client.is_none() => UNANSWERED,
-            (false, false) => UNGREETED,
-        };
-        self.last_packet.elapsed(now) > patience
-    }
-
     /// The client's own address, as far as it is known.
     pub fn client(&self) -> IpAddr {
         self.view.map_or(self.tuple.client.ip(), |view| view.client)
@@ -245,6 +202,11 @@ impl Session {
     /// Whether no packet of it may pass unseen, for it is not clear yet what did while the daemon was away.
     pub fn is_watched(&self) -> bool {
         self.is_watched
+    }
+
+    /// Whether the kernel has more of it than a new connection's element, which goes by itself.
+    pub fn is_held(&self) -> bool {
+        self.is_tracked || self.is_marked()
     }
 
     /// Whether its packets go on with the mark alone: they are translated, or watched.
@@ -407,44 +369,6 @@ impl Session {
     /// Who listens behind a pinhole of this session.
     pub fn mode_of(&self, pinhole: &Pinhole) -> Mode {
         if pinhole.key.source == self.tuple.server.ip() { Mode::Active } else { Mode::Passive }
-    }
-
-    /// A connection whose SYN passes now, but which the kernel has just been told to queue no more.
-    pub fn anew(id: u64, tuple: ControlTuple, syn: Syn, now: Duration) -> Self {
-        Self { owed: vec![Change::Track(tuple)], is_tracked: true, ..Self::new(id, tuple, syn, now) }
-    }
-
-    /// A connection that takes the name of this one over, with this SYN, and what the kernel has to do then.
-    pub fn give_way(self, id: u64, syn: Syn, now: Duration) -> (Self, Vec<Change>) {
-        let mut changes = Vec::new();
-        if self.is_marked() {
-            changes.push(Change::Unshift(self.tuple));
-        }
-        // Else the kernel has the new one, and nothing more, by its SYN.
-        let is_held = self.is_tracked || !changes.is_empty();
-        if is_held {
-            changes.extend([Change::Forget(self.tuple), Change::Track(self.tuple)]);
-        }
-        (Self { is_tracked: is_held, ..Self::new(id, self.tuple, syn, now) }, changes)
-    }
-
-    /// Whether [`Session::hold_on`] has something to say.
-    pub fn is_to_be_held(&self, now: Duration) -> bool {
-        let patience = if self.is_tracked { HOLD } else { SETTLED };
-        self.dialogue.is_greeted() && !self.is_over && self.held_since.elapsed(now) > patience
-    }
-
-    /// What keeps the kernel's elements of a connection that outlives them, if it is time.
-    pub fn hold_on(&mut self, now: Duration) -> impl Iterator<Item = Change> + use<> {
-        let is_due = self.is_to_be_held(now);
-        let was_tracked = self.is_tracked;
-        if is_due {
-            self.held_since = now.into();
-            self.is_tracked = true;
-        }
-        let track = is_due.then_some(Change::Track(self.tuple));
-        let shift = (is_due && was_tracked && self.is_shifted).then_some(Change::Shift(self.tuple));
-        track.into_iter().chain(shift)
     }
 
     /// The connection leaves inspection before it is read at all.

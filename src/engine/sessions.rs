@@ -52,11 +52,11 @@ impl Sessions {
     }
 
     /// Puts a session in, and takes out the one that has had its name.
-    pub fn insert(&mut self, session: Session) {
+    pub fn insert(&mut self, session: Session) -> &mut Session {
         self.remove(&session.tuple);
         let hash = self.hash(&session.tuple);
         let Self { table, keys, .. } = self;
-        table.insert_unique(hash, Box::new(session), |other| keys.hash_one(other.tuple));
+        table.insert_unique(hash, Box::new(session), |other| keys.hash_one(other.tuple)).into_mut()
     }
 
     /// Takes the session of this name out.

@@ -6,7 +6,30 @@ use super::Engine;
 use super::control::ControlTuple;
 use super::outcome::Outcome;
 use super::pinhole::{Change, PinholeKey};
-use super::session::{Session, Syn};
+use super::session::{HALF_CLOSED, IDLE, Session, Syn};
+
+/// How long a connection that is over is still translated: for the last acknowledgments and their
+/// retransmissions.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// The same for one that needs no translation. Longer than conntrack remembers a connection that was reset
+/// (`nf_conntrack_tcp_timeout_close`, ten seconds): within that time a SYN from the same port is no new connection's for it,
+/// and the kernel's rules do not hear of one.
+const CLOSED: Duration = Duration::from_secs(12);
+
+/// How often the kernel's elements of a connection are set anew; they live for five days.
+const HOLD: Duration = Duration::from_secs(24 * 3600);
+
+/// When a connection goes from `control_new`, where it is for a minute from the client's last word on, to `control`. Most
+/// are over by then, and never cost a transaction.
+const SETTLED: Duration = Duration::from_secs(15);
+
+/// How long it may take until the server answers the SYN; each repetition of the SYN starts it anew. Short, because
+/// anybody inside can send SYNs to nowhere. The set `control_new` has the same.
+const UNANSWERED: Duration = Duration::from_secs(10);
+
+/// How long it may take until the server greets.
+const UNGREETED: Duration = Duration::from_secs(120);
 
 /// How many sessions are seen to at once: packets wait meanwhile, a few microseconds for each.
 const PORTION: usize = 64;
@@ -18,6 +41,47 @@ pub struct Questions {
     pub silent: Vec<ControlTuple>,
     /// Pinholes that may have been used.
     pub open: Vec<PinholeKey>,
+}
+
+impl Session {
+    /// Whether the session can be forgotten.
+    pub fn has_expired(&self, now: Duration) -> bool {
+        let is_half_closed =
+            self.to_server.finished || self.to_client.as_ref().is_some_and(|stream| stream.finished);
+        let patience = match (self.is_over, self.dialogue.is_greeted()) {
+            (true, _) if self.is_shifted => LINGER,
+            (true, _) => CLOSED,
+            (false, true) if is_half_closed => HALF_CLOSED,
+            (false, true) => IDLE,
+            (false, false) if self.to_client.is_none() => UNANSWERED,
+            (false, false) => UNGREETED,
+        };
+        self.last_packet.elapsed(now) > patience
+    }
+
+    /// Whether [`Session::hold_on`] has something to say.
+    pub fn is_to_be_held(&self, now: Duration) -> bool {
+        let patience = if self.is_tracked { HOLD } else { SETTLED };
+        self.dialogue.is_greeted() && !self.is_over && self.held_since.elapsed(now) > patience
+    }
+
+    /// What keeps the kernel's elements of a connection that outlives them, if it is time.
+    pub fn hold_on(&mut self, now: Duration) -> impl Iterator<Item = Change> + use<> {
+        let is_due = self.is_to_be_held(now);
+        let was_tracked = self.is_tracked;
+        if is_due {
+            self.held_since = now.into();
+        }
+        let track = is_due.then(|| self.track());
+        let shift = (is_due && was_tracked && self.is_shifted).then_some(Change::Shift(self.tuple));
+        track.into_iter().chain(shift)
+    }
+
+    /// It goes to `control`.
+    pub(super) fn track(&mut self) -> Change {
+        self.is_tracked = true;
+        Change::Track(self.tuple)
+    }
 }
 
 impl Engine {
@@ -96,7 +160,7 @@ impl Engine {
             if let Some(syn) = session.successor() {
                 // Whoever keeps the session's record hears by this that it is another's.
                 changes.push(Change::Forget(tuple));
-                return self.succeed(now, *session, syn, changes);
+                return self.succeed(now, &session, syn, changes);
             }
         } else if self.lost.get(&tuple).is_some_and(|lost| lost.has_expired(now)) {
             self.lost.remove(&tuple);
@@ -123,11 +187,13 @@ impl Engine {
     }
 
     /// Another connection takes the name of a session over that was taken out.
-    pub(super) fn succeed(&mut self, now: Duration, former: Session, syn: Syn, changes: &mut Vec<Change>) {
-        let id = self.next_id();
-        self.counters.connections += 1;
-        let (session, mut anew) = former.give_way(id, syn, now);
-        changes.append(&mut anew);
-        self.sessions.insert(session);
+    pub(super) fn succeed(&mut self, now: Duration, former: &Session, syn: Syn, changes: &mut Vec<Change>) {
+        let tuple = former.tuple;
+        changes.extend(former.is_marked().then_some(Change::Unshift(tuple)));
+        let session = self.begin(now, tuple, syn);
+        // Else the kernel has it, and nothing more, by its SYN.
+        if former.is_held() {
+            changes.extend([Change::Forget(tuple), session.track()]);
+        }
     }
 }
