@@ -1,4 +1,5 @@
-//! A worker without its queue and without nftables: what `src/daemon/worker.rs` does with a packet, call by call.
+//! A worker without its queue and without nftables: what `src/daemon/worker.rs` and `executor.rs` do with a packet, call by
+//! call.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a decision asks for, done: the changes in the kernel, the saved state, the log.
+//! What a decision asks for beside the kernel's changes: the saved state, the log; and what becomes of its packet.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use tracing::{Level, debug};
 use super::about::{self, About};
 use super::allowance::Allowances;
 use super::clock;
-use super::shared::{Shared, lock};
-use crate::netfilter::{CommitError, Refused};
+use super::shared::{Failure, Shared, lock};
+use crate::netfilter::Refused;
 
 /// Does what a worker's decisions ask for.
 pub struct Executor {
@@ -23,33 +23,10 @@ pub struct Executor {
     saved: Vec<u8>,
 }
 
-/// Changes that the kernel did not carry out.
-pub enum Failure {
-    /// Their table is away, and the guard is about to put it back: that is no refusal.
-    Away,
-    /// The kernel refused them.
-    Refused(Refused),
-}
-
 impl Executor {
     /// With a log and a state that all workers share.
     pub fn new(shared: Arc<Shared>) -> Self {
         Self { shared, allowances: Allowances::default(), saved: Vec::new() }
-    }
-
-    /// Has the kernel carry changes out.
-    ///
-    /// # Errors
-    /// It did not carry all of them out.
-    pub fn commit(&self, changes: &[Change]) -> Result<(), Failure> {
-        self.shared.vitals.transactions.add();
-        let mut firewall = lock(&self.shared.firewall);
-        let Err(refused) = firewall.commit(changes) else { return Ok(()) };
-        if matches!(refused.error, CommitError::TableGone) && !firewall.intact() {
-            return Err(Failure::Away);
-        }
-        self.shared.vitals.transactions_failed.add();
-        Err(Failure::Refused(refused))
     }
 
     /// The verdict on a packet for which everything has been done that it asked the kernel for.
@@ -112,13 +89,7 @@ impl Executor {
     /// Saves a session. Returns whether its packet may go on: without its state a shifted session would not survive the
     /// daemon, and a packet can wait.
     fn save(&mut self, engine: &Engine, tuple: &ControlTuple, about: About) -> bool {
-        let mut store = lock(&self.shared.store);
-        let saved = match engine.save(tuple, &mut self.saved) {
-            Some(session) => store.save(*tuple, session),
-            None => store.remove(tuple),
-        };
-        drop(store);
-        let Err(error) = saved else { return true };
+        let Err(error) = self.shared.save(engine, tuple, &mut self.saved) else { return true };
         self.shared.vitals.unsaved.add();
         let needs_translation = engine.session(tuple).is_some_and(Session::needs_translation);
         let (level, what) = if needs_translation {

@@ -13,7 +13,7 @@ use super::about::About;
 use super::alarms::Alarms;
 use super::clock;
 use super::liveness::Liveness;
-use super::shared::{Shared, SharedEngine, lock, take_note_of_used};
+use super::shared::{Failure, Shared, SharedEngine, lock, take_note_of_used};
 use crate::netfilter::{CommitError, ConnTrack, Fate, Refused, give_memory_back};
 
 /// How often. Much less than any time-out of the engine's.
@@ -83,31 +83,24 @@ fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration) -> bool {
     if changes.is_empty() {
         return true;
     }
-    shared.vitals.transactions.add();
-    if let Err(Refused { error, .. }) = lock(&shared.firewall).commit(&changes) {
-        shared.vitals.transactions_failed.add();
-        match error {
-            CommitError::Full => {
-                warn!("sessions are out of sight once their client is silent for a minute: {error}");
-            }
-            _ => debug!(
-                "expired elements stay in nftables until their time-out, live ones are not set anew: {error}"
-            ),
+    match shared.commit(&changes) {
+        Ok(()) => {}
+        Err(Failure::Refused(Refused { error: error @ CommitError::Full, .. })) => {
+            warn!("sessions are out of sight once their client is silent for a minute: {error}");
         }
+        Err(error) => debug!(
+            "expired elements stay in nftables until their time-out, live ones are not set anew: {error}"
+        ),
     }
     let ended = changes.iter().filter_map(|change| match change {
         Change::Forget(tuple) | Change::Depart(tuple) => Some(*tuple),
         _ => None,
     });
     let mut ended: Vec<_> = ended.collect();
-    let (mut store, mut buffer) = (lock(&shared.store), Vec::new());
+    let mut buffer = Vec::new();
     for tuple in &ended {
-        let kept = match engine.save(tuple, &mut buffer) {
-            // Another has begun under this name.
-            Some(session) => store.save(*tuple, session),
-            None => store.remove(tuple),
-        };
-        if let Err(error) = kept {
+        // Another may have begun under this name, whose state takes the place.
+        if let Err(error) = shared.save(&engine, tuple, &mut buffer) {
             About::connection(tuple).line(
                 Level::WARN,
                 Some("state-directory"),
@@ -115,7 +108,6 @@ fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration) -> bool {
             );
         }
     }
-    drop(store);
     // With the engine locked: a connection may begin anew under the same name, and be held back. Where one has, it is
     // watched by its SYN.
     ended.retain(|tuple| engine.session(tuple).is_none());
@@ -132,10 +124,8 @@ fn remember_used(shared: &Shared, engine: &SharedEngine, open: &[PinholeKey]) {
     for some in open.chunks(AT_ONCE) {
         let mut engine = lock(engine);
         let sessions = take_note_of_used(&mut engine, &mut lock(&shared.firewall), some.iter());
-        let mut store = lock(&shared.store);
         for tuple in sessions {
-            let saved = engine.save(&tuple, &mut buffer).map_or(Ok(()), |session| store.save(tuple, session));
-            if let Err(error) = saved {
+            if let Err(error) = shared.save(&engine, &tuple, &mut buffer) {
                 About::connection(&tuple).line(
                     Level::WARN,
                     Some("state-directory"),

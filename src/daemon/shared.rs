@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ftpalg::engine::control::ControlTuple;
-use ftpalg::engine::pinhole::PinholeKey;
+use ftpalg::engine::pinhole::{Change, PinholeKey};
 use ftpalg::engine::session::Session;
 use ftpalg::engine::{Engine, MAX_PINHOLES, MAX_SESSIONS};
 use tracing::{Level, info, warn};
@@ -16,7 +16,7 @@ use super::clock;
 use super::recent::Recent;
 use super::store::{Saved, Store, StoreError};
 use super::vitals::Vitals;
-use crate::netfilter::{ConnTrack, Fate, Firewall, Live};
+use crate::netfilter::{CommitError, ConnTrack, Fate, Firewall, Live, Refused};
 
 /// An engine. Housekeeping and a repair of the ruleset reach in between packets.
 pub type SharedEngine = Arc<Mutex<Engine>>;
@@ -24,6 +24,17 @@ pub type SharedEngine = Arc<Mutex<Engine>>;
 /// Locks, whatever became of another holder: a panic ends the daemon anyway.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Changes that the kernel did not carry out.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Their table is away, and the guard is about to put it back: that is no refusal.
+    #[error("ftpalg's part of the ruleset is away")]
+    Away,
+    /// The kernel refused them.
+    #[error(transparent)]
+    Refused(Refused),
 }
 
 /// Shared by the workers, housekeeping and the watch over the ruleset. Locks are taken in this order: engines, the
@@ -129,6 +140,38 @@ impl Shared {
             info!("{alive} sessions of the last run go on, {gone} have ended meanwhile");
         }
         Ok(())
+    }
+
+    /// Has the kernel carry out what sessions ask for.
+    ///
+    /// # Errors
+    /// It did not carry all of it out.
+    pub fn commit(&self, changes: &[Change]) -> Result<(), Failure> {
+        self.vitals.transactions.add();
+        let mut firewall = lock(&self.firewall);
+        let Err(refused) = firewall.commit(changes) else { return Ok(()) };
+        if matches!(refused.error, CommitError::TableGone) && !firewall.intact() {
+            return Err(Failure::Away);
+        }
+        self.vitals.transactions_failed.add();
+        Err(Failure::Refused(refused))
+    }
+
+    /// Saves a session as it is now, or removes the record of one that is gone; `buffer` is scratch space.
+    ///
+    /// # Errors
+    /// The state directory does not take it.
+    pub fn save(
+        &self,
+        engine: &Engine,
+        tuple: &ControlTuple,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let mut store = lock(&self.store);
+        match engine.save(tuple, buffer) {
+            Some(session) => store.save(*tuple, session),
+            None => store.remove(tuple),
+        }
     }
 
     /// Makes the state directory anew, if somebody has deleted it, and saves all sessions there. A session that can't be

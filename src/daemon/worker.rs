@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::packet::Packet;
-use ftpalg::engine::pinhole::Change;
 use ftpalg::engine::session::Tap;
 use ftpalg::engine::{Decision, Engine, Verdict};
 use tracing::{Level, debug, warn};
@@ -43,9 +42,8 @@ pub struct Worker {
     conntrack: ConnTrack,
     executor: Executor,
     packet: Vec<u8>,
-    /// Packets that wait for what they ask the kernel for, in their order, and all of that.
+    /// Packets that wait for what they ask the kernel for, in their order.
     asking: Vec<Judged>,
-    changes: Vec<Change>,
     /// Room for packets like those.
     spare: Vec<Vec<u8>>,
     progress: Progress,
@@ -114,7 +112,6 @@ impl Worker {
             conntrack,
             packet: Vec::new(),
             asking: Vec::new(),
-            changes: Vec::new(),
             spare: Vec::new(),
             progress: Progress::default(),
             latency: SharedLatency::default(),
@@ -185,7 +182,6 @@ impl Worker {
         let bytes = std::mem::replace(&mut self.packet, self.spare.pop().unwrap_or_default());
         let packet = Judged { waiting, tap, bytes, decision };
         if !packet.decision.changes.is_empty() {
-            self.changes.extend(&packet.decision.changes);
             self.asking.push(packet);
             return settled;
         }
@@ -231,8 +227,9 @@ impl Worker {
         if self.asking.is_empty() {
             return Ok(());
         }
-        let mut failure = self.executor.commit(&self.changes).err();
-        self.changes.clear();
+        let changes: Vec<_> =
+            self.asking.iter().flat_map(|packet| &packet.decision.changes).copied().collect();
+        let mut failure = self.shared.commit(&changes).err();
         let mut asking = std::mem::take(&mut self.asking);
         let mut result = Ok(());
         for packet in asking.drain(..) {

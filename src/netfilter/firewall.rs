@@ -189,38 +189,29 @@ impl Firewall {
     /// Carries out what the engine asks for, in one transaction that the kernel has acknowledged when this returns. Shifted
     /// connections are held back before that, by the other table.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), Refused> {
-        let shifted = tuples(changes, |change| matches!(change, Change::Shift(_)));
-        let held = match shifted.is_empty() {
-            true => Ok(()),
-            false => self.hold.hold_back(&self.nft, &mut self.committer, &shifted),
-        };
-        let result = match held {
+        let is_shift = |change: &Change| matches!(change, Change::Shift(_));
+        let result = match self.hold.hold_back(&self.nft, &mut self.committer, &tuples(changes, is_shift)) {
             Ok(()) => self.committer.commit(changes),
             // What others ask for does not suffer by it.
             Err(error) => {
-                let is_shift = |change: &Change| matches!(change, Change::Shift(_));
-                let (mut undone, others): (Vec<_>, Vec<_>) = changes.iter().copied().partition(is_shift);
-                undone.extend(
-                    self.committer.commit(&others).err().into_iter().flat_map(|refused| refused.undone),
-                );
-                let in_order = changes.iter().copied().filter(|change| undone.contains(change));
-                Err(Refused { error, undone: in_order.collect() })
+                let others: Vec<_> = changes.iter().copied().filter(|change| !is_shift(change)).collect();
+                let also = self.committer.commit(&others).err().map_or(Vec::new(), |refused| refused.undone);
+                let is_undone = |change: &Change| is_shift(change) || also.contains(change);
+                Err(Refused { error, undone: changes.iter().copied().filter(is_undone).collect() })
             }
         };
         let mut free = tuples(changes, |change| matches!(change, Change::Unshift(_)));
         if let Err(Refused { undone, .. }) = &result {
+            let mut unshifted = tuples(undone, is_shift);
             // One that was shifted before stays so.
-            free.extend(tuples(undone, |change| matches!(change, Change::Shift(_))).into_iter().filter(
-                |tuple| {
-                    let element = Element::control(Set::Shifted, tuple);
-                    !element.is_ok_and(|element| self.committer.is_there(&element))
-                },
-            ));
+            unshifted.retain(|tuple| {
+                let element = Element::control(Set::Shifted, tuple);
+                !element.is_ok_and(|element| self.committer.is_there(&element))
+            });
+            free.append(&mut unshifted);
         }
-        if !free.is_empty() {
-            if let Err(error) = self.hold.let_pass(&self.nft, &mut self.committer, &free, &[Set::Held]) {
-                warn!("{error}");
-            }
+        if let Err(error) = self.hold.let_pass(&self.nft, &mut self.committer, &free, &[Set::Held]) {
+            warn!("{error}");
         }
         result
     }

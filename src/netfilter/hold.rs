@@ -167,6 +167,9 @@ impl Hold {
 fn transact_on(socket: BorrowedFd<'_>, table: &str, steps: &[Step]) -> io::Result<()> {
     /// Messages of one batch: what they fail with fits a socket's default buffer.
     const AT_ONCE: usize = 64;
+    if steps.is_empty() {
+        return Ok(());
+    }
     let table = CString::new(table).map_err(io::Error::other)?;
     let mut batch = ElementBatch::default();
     for some in steps.chunks(AT_ONCE) {

@@ -114,8 +114,8 @@ impl Committer {
             .is_ok_and(|element| self.send(&[(Verb::Destroy, element)]).is_ok());
     }
 
-    /// Carries changes out, all of them in one transaction as long as they are not many. If the kernel refuses that, each gets its own, so that
-    /// one that can't be done does not keep the others from being done.
+    /// Carries changes out, all of them in one transaction as long as they are not many. If the kernel refuses that, each
+    /// gets its own, so that one that can't be done does not keep the others from being done.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), Refused> {
         let mut refused: Option<Refused> = None;
         for changes in changes.chunks(CHANGES_A_BATCH) {
