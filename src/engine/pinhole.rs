@@ -79,4 +79,18 @@ impl Change {
             Self::Expect(..) | Self::Open(_) | Self::Renew(_) | Self::Close(_) => None,
         }
     }
+
+    /// The pinhole that it is about, if it is about one.
+    fn key(&self) -> Option<PinholeKey> {
+        match self {
+            Self::Open(Pinhole { key, .. }) | Self::Renew(Pinhole { key, .. }) => Some(*key),
+            Self::Expect(key, _) | Self::Close(key) => Some(*key),
+            _ => None,
+        }
+    }
+
+    /// Whether both are about the same control connection or the same pinhole: they must be carried out in their order.
+    pub fn concerns(&self, other: &Self) -> bool {
+        (self.connection(), self.key()) == (other.connection(), other.key())
+    }
 }

@@ -193,12 +193,7 @@ impl Firewall {
         let result = match self.hold.hold_back(&self.nft, &mut self.committer, &tuples(changes, is_shift)) {
             Ok(()) => self.committer.commit(changes),
             // What others ask for does not suffer by it.
-            Err(error) => {
-                let others: Vec<_> = changes.iter().copied().filter(|change| !is_shift(change)).collect();
-                let also = self.committer.commit(&others).err().map_or(Vec::new(), |refused| refused.undone);
-                let is_undone = |change: &Change| is_shift(change) || also.contains(change);
-                Err(Refused { error, undone: changes.iter().copied().filter(is_undone).collect() })
-            }
+            Err(error) => self.committer.commit_others(changes, is_shift, Some(error)),
         };
         let mut free = tuples(changes, |change| matches!(change, Change::Unshift(_)));
         if let Err(Refused { undone, .. }) = &result {

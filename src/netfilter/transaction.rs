@@ -115,20 +115,40 @@ impl Committer {
     }
 
     /// Carries changes out, all of them in one transaction as long as they are not many. If the kernel refuses that, each
-    /// gets its own, so that one that can't be done does not keep the others from being done.
+    /// gets its own, so that one that can't be done does not keep the others from being done, except for those behind it
+    /// that are about the same connection or pinhole.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), Refused> {
-        let mut refused: Option<Refused> = None;
+        self.commit_others(changes, |_| false, None)
+    }
+
+    /// The same, but for those that are refused already, because of this error.
+    pub fn commit_others(
+        &mut self,
+        changes: &[Change],
+        is_refused: impl Fn(&Change) -> bool,
+        mut error: Option<CommitError>,
+    ) -> Result<(), Refused> {
+        let mut undone: Vec<Change> = Vec::new();
         for changes in changes.chunks(CHANGES_A_BATCH) {
-            if self.carry_out(changes, Expected::AsTold).is_ok() {
+            let waits = |undone: &[Change], change: &Change| {
+                is_refused(change) || undone.iter().any(|before| before.concerns(change))
+            };
+            let is_free = !changes.iter().any(|change| waits(&undone, change));
+            if is_free && self.carry_out(changes, Expected::AsTold).is_ok() {
                 continue;
             }
             for change in changes {
-                if let Err(error) = self.carry_out(&[*change], Expected::Anything) {
-                    refused.get_or_insert(Refused { error, undone: Vec::new() }).undone.push(*change);
+                if !waits(&undone, change) {
+                    let Err(refusal) = self.carry_out(&[*change], Expected::Anything) else { continue };
+                    error.get_or_insert(refusal);
                 }
+                undone.push(*change);
             }
         }
-        refused.map_or(Ok(()), Err)
+        match error {
+            Some(error) if !undone.is_empty() => Err(Refused { error, undone }),
+            _ => Ok(()),
+        }
     }
 
     fn carry_out(&mut self, changes: &[Change], expected: Expected) -> Result<(), CommitError> {

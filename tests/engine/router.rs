@@ -236,9 +236,13 @@ impl Router {
         }
         let Decision { verdict, changes, session, is_translated } = decision;
         let is_refused = !changes.is_empty() && (self.refuses || dice.happens(self.trouble.refused));
-        // What is refused together is tried one by one.
-        let refuses_one = |dice: &mut Dice| is_refused && (self.refuses || dice.happens(500));
-        let (undone, done): (Vec<_>, Vec<_>) = changes.into_iter().partition(|_| refuses_one(dice));
+        // What is refused together is tried one by one, unless it comes behind something about the same.
+        let (mut undone, mut done): (Vec<Change>, _) = (Vec::new(), Vec::new());
+        for change in changes {
+            let refuses_one = is_refused && (self.refuses || dice.happens(500));
+            let waits = undone.iter().any(|before| before.concerns(&change));
+            if refuses_one || waits { &mut undone } else { &mut done }.push(change);
+        }
         let is_refused = !undone.is_empty();
         for change in done {
             self.opened.extend(match change {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ftpalg::engine::pinhole::{Change, Pinhole};
+use ftpalg::engine::pinhole::{Change, Pinhole, PinholeKey};
 
 use super::super::transaction::{CommitError, Refused};
 use super::*;
@@ -205,9 +205,15 @@ fn failures_are_told_apart() {
     bench.host.sh(&format!("nft -f {}", file.display()));
     std::fs::remove_file(&file).unwrap();
     let track = Change::Track(tuple("203.0.113.1:40000", "198.51.100.9:21"));
-    let refused = bench.firewall.commit(&[Change::Open(active()), track, Change::Open(mixed)]).unwrap_err();
+    let (open, close) = (Change::Open(active()), Change::Close(active().key));
+    let elsewhere = Change::Close(PinholeKey { port: 1, ..active().key });
+    let refused = bench.firewall.commit(&[open, elsewhere, track, close, Change::Open(mixed)]).unwrap_err();
     assert!(matches!(refused.error, CommitError::Full));
-    assert_eq!(refused.undone, [Change::Open(active()), Change::Open(mixed)]);
+    assert_eq!(
+        refused.undone,
+        [open, close, Change::Open(mixed)],
+        "what is about one port stays in its order"
+    );
     assert_eq!(bench.host.elements("dnat4"), [""; 0], "all of it or nothing");
     assert_eq!(bench.host.elements("control4").len(), 1, "the others do not suffer by it");
 
