@@ -100,7 +100,7 @@ impl<'a> Command<'a> {
 
     /// Whether it is USER.
     pub fn is_user(&self) -> bool {
-        self.word.eq_ignore_ascii_case(b"USER")
+        self.verb == Verb::Login && self.word.eq_ignore_ascii_case(b"USER")
     }
 
     /// Whether an EPSV names this family, or none (RFC 2428, section 3).
@@ -181,6 +181,13 @@ mod tests {
 
     fn verb(line: &[u8]) -> Option<Verb> {
         Command::read(line).map(|command| command.verb)
+    }
+
+    #[test]
+    fn what_may_be_read_in_two_ways_is_no_user() {
+        let is_user = |line| Command::read(line).is_some_and(|command| command.is_user());
+        assert!(is_user(b"USER a\r\n") && is_user(b"user\r\n"));
+        assert!(!is_user(b"PASS a\r\n") && !is_user(b"USER\r a\n"));
     }
 
     #[test]
