@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::contender::Contender;
-use crate::figure::{Row, Task, measure, median, stands};
+use crate::figure::{Row, Task, measure, stands};
 use crate::peer::client::{Mode, Work};
 use crate::plot::{Line, draw};
 use crate::report::{Report, whole};
@@ -177,37 +177,42 @@ impl Suite {
     fn crowds(&self, report: &mut Report) -> Result<()> {
         report.section(
             "Beside a crowd",
-            "Sessions that are logged in and silent, and what 16 busy clients get done beside them; the daemon's memory; how \
-             long it takes from its start until it is ready, with all of them in its state.",
+            "Sessions that are logged in and silent, as many with each, and what 16 busy clients get done beside them: many \
+             connections cost the host's own TCP and conntrack as well, so the ratio tells what ftpalg has to do with it. The \
+             daemon's memory; how long it takes from its start until it is ready, with all of them in its state.",
         );
-        report
-            .line("| idle sessions | sessions a second | memory, MiB | bytes a session | ready after, ms |");
-        report.line("| --- | --- | --- | --- | --- |");
-        let mut points = Vec::new();
-        let mut empty = None;
+        report.line(
+            "| idle sessions | kernel's helper, sessions a second | ftpalg | ratio | memory, MiB | bytes a session | \
+             ready after, ms |",
+        );
+        report.line("| --- | --- | --- | --- | --- | --- | --- |");
+        let contenders = [Contender::Kernel, Contender::Ftpalg];
+        let mut lines = contenders.map(|contender| Line { name: contender.to_string(), points: Vec::new() });
         for idle in [100, 1_000, 10_000, self.crowd] {
-            let mut stand = Stand::new(Contender::Ftpalg, Server::Own, &self.ftpalg)?;
-            let before = stand.memory()?;
-            let crowd = stand.crowd(idle, Crowd::LoggedIn)?;
-            let memory = stand.memory()?;
-            let ready = stand.restart(&self.ftpalg)?;
-            let rows = measure(std::slice::from_ref(&stand), self.task(Work::Session, Mode::Pasv, 16))?;
-            let rate = median(rows.iter().map(|row: &Row| row.rate).collect());
-            drop(crowd);
-            empty.get_or_insert(before);
+            let mut stands = stands(&contenders, Server::Own, &self.ftpalg)?;
+            let [kernel, ftpalg] = stands.as_mut_slice() else { bail!("two stands were to be built") };
+            let before = ftpalg.memory()?;
+            let _crowds = [kernel.crowd(idle, Crowd::LoggedIn)?, ftpalg.crowd(idle, Crowd::LoggedIn)?];
+            let memory = ftpalg.memory()?;
+            let ready = ftpalg.restart(&self.ftpalg)?;
+            let rows = measure(&stands, self.task(Work::Session, Mode::Pasv, 16))?;
+            let [kernel, ftpalg] = rows.as_slice() else { bail!("two contenders were to be measured") };
             let each = (memory.saturating_sub(before) * 1024) as f64 / idle as f64;
             report.line(&format!(
-                "| {} | {} | {:.1} | {} | {:.0} |",
+                "| {} | {} | {} | {:.2} | {:.1} | {} | {:.0} |",
                 whole(idle as f64),
-                whole(rate),
+                whole(kernel.rate),
+                whole(ftpalg.rate),
+                ftpalg.ratio,
                 memory as f64 / 1024.0,
                 if idle < 1_000 { String::from("–") } else { whole(each) },
                 ready.as_secs_f64() * 1e3
             ));
-            points.push((idle as f64, rate));
+            for (line, row) in lines.iter_mut().zip(&rows) {
+                line.points.push((idle as f64, row.rate));
+            }
             step();
         }
-        let lines = [Line { name: Contender::Ftpalg.to_string(), points }];
         self.plot(
             report,
             "crowd.svg",
