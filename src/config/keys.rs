@@ -35,7 +35,7 @@ const MOST_WORKERS: u16 = 64;
 const PINHOLE_SECONDS: RangeInclusive<i64> = 5..=3600;
 /// Ports below 1024 belong to services; a data connection may not be led to one.
 const LOWEST_PINHOLE_PORT: u16 = 1024;
-/// A port rests after its use, so fewer than these run out with a single busy client.
+/// A port that has run down rests for a while, so fewer than these run out with a single busy client.
 const FEWEST_PINHOLE_PORTS: u16 = 16;
 /// `NFT_NAME_MAXLEN` of linux/netfilter/nf_tables.h, less its NUL.
 const LONGEST_NFT_NAME: usize = 255;

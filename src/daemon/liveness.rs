@@ -11,7 +11,7 @@ use super::queues;
 /// How often a worker may be found without progress, though packets wait for it. The looks are a second apart.
 const PATIENCE: u32 = 3;
 
-/// Counts the packets that a worker is through with.
+/// Counts the packets that a worker has taken up.
 pub type Progress = Arc<AtomicU64>;
 
 /// A worker as it was found last.

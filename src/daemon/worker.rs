@@ -222,7 +222,7 @@ impl Worker {
         engine.handle(clock::now(), tap, &mut self.packet)
     }
 
-    /// Does what packets ask the kernel for, in one transaction, and gives their verdicts.
+    /// Does what packets ask the kernel for, together, and gives their verdicts.
     fn settle(&mut self, engine: &mut Engine) -> io::Result<()> {
         if self.asking.is_empty() {
             return Ok(());

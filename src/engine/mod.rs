@@ -131,7 +131,7 @@ pub struct Engine {
     last_id: u64,
     /// The step between two numbers of sessions, and what they leave when divided by it.
     numbers: (u64, u64),
-    /// How many sessions are followed.
+    /// How many sessions are followed at most.
     most: usize,
     counters: Counters,
 }

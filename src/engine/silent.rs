@@ -46,7 +46,7 @@ impl Session {
 impl Engine {
     /// conntrack says that one end has reset a silent connection, or both have closed it: as if that had come by here. What
     /// comes of it all the same is treated as behind any end. Returns the session, unless it speaks again; what is to be
-    /// changed comes with the next [`Engine::tick`].
+    /// changed comes with [`Engine::next_portion`].
     pub fn has_ended(&mut self, tuple: &ControlTuple, now: Duration) -> Option<&Session> {
         let session = self.sessions.get_mut(tuple).filter(|session| session.is_silent(now))?;
         let mut outcome = Outcome::default();

@@ -101,7 +101,8 @@ impl Engine {
         }
     }
 
-    /// The keys of pinholes that may open at any moment, with what is left of their time: for the same.
+    /// The keys of pinholes that may open at any moment, with what is left of their time: to put them back
+    /// after a flush.
     pub fn expected_pinholes(&self, now: Duration) -> Vec<(PinholeKey, Duration)> {
         let asked = |session: &Session| {
             let is_open =
@@ -120,8 +121,7 @@ impl Engine {
         self.sessions.values().filter(|session| session.is_taken()).flat_map(asked).collect()
     }
 
-    /// The pinholes that are open now and not known to be used, with what is left of their time: to put them back after
-    /// a flush.
+    /// The pinholes that are open now and not known to be used, with what is left of their time: for the same.
     pub fn open_pinholes(&self, now: Duration) -> Vec<Pinhole> {
         self.sessions.values().filter_map(|session| session.open_pinhole(&self.ports, now)).collect()
     }

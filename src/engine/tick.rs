@@ -21,7 +21,7 @@ const CLOSED: Duration = Duration::from_secs(12);
 const HOLD: Duration = Duration::from_secs(24 * 3600);
 
 /// When a connection goes from `control_new`, where it is for a minute from the client's last word on, to `control`. Most
-/// are over by then, and never cost a transaction.
+/// are over by then, and never cost a transaction of their own.
 const SETTLED: Duration = Duration::from_secs(15);
 
 /// How long it may take until the server answers the SYN; each repetition of the SYN starts it anew. Short, because
@@ -85,7 +85,8 @@ impl Session {
 }
 
 impl Engine {
-    /// Once a second or so: all that is to be done by now. The changes can be carried out at any time.
+    /// Once a second or so: all that is to be done by now. The changes can be carried out at any time, but before the next
+    /// packet is handed in.
     pub fn tick(&mut self, now: Duration) -> Vec<Change> {
         self.look_through(now);
         let mut changes = Vec::new();

@@ -186,7 +186,8 @@ impl Firewall {
         self.committer.send_batch(batch)
     }
 
-    /// Carries out what the engine asks for, in one transaction that the kernel has acknowledged when this returns. Shifted
+    /// Carries out what the engine asks for, in one transaction unless it is much, which the kernel has acknowledged when this
+    /// returns. Shifted
     /// connections are held back before that, by the other table.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), Refused> {
         let is_shift = |change: &Change| matches!(change, Change::Shift(_));

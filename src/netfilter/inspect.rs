@@ -15,7 +15,7 @@ use super::probe::{Counter, counters};
 pub enum Left {
     /// It waits for its connection, and for how long.
     Open(Duration),
-    /// It is not there: used, run down or closed.
+    /// It waits for none: used, run down or closed.
     Gone,
     /// The kernel does not say.
     Unknown,

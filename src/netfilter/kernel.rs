@@ -18,7 +18,7 @@ const NFQNL_CFG_CMD_PF_BIND: u8 = 3;
 const CAP_NET_ADMIN: u32 = 12;
 
 /// Something that is missing, with its mend. How packets are to be queued is found out by
-/// [`super::Firewall::divert`], the rest of nftables by [`super::Firewall::check`].
+/// [`super::Firewall::divert`], the rest of nftables by [`super::Firewall::install`].
 #[derive(Debug, thiserror::Error)]
 pub enum Missing {
     #[error("no permission to change the network: run as root or with CAP_NET_ADMIN")]

@@ -103,8 +103,8 @@ pub fn text(config: &Config) -> String {
 /// How a table that is there already makes way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replace {
-    /// Its rules are replaced, its sets and counters stay: what the packet path has put into `control_new` and `used`
-    /// outlives a restart of the daemon.
+    /// Its rules are replaced, its sets and counters stay: what the packet path has put into `control_new`, `spent`
+    /// and `used` outlives a restart of the daemon.
     Rules,
     /// It goes, for it has sets or chains that are not those of this version.
     Table,

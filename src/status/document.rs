@@ -58,7 +58,7 @@ pub struct Daemon {
 pub struct Worker {
     /// The queue's number.
     pub queue: u16,
-    /// Packets it is through with.
+    /// Packets it has taken up.
     pub packets: u64,
     /// Sessions in its care.
     pub sessions: usize,

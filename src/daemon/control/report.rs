@@ -145,7 +145,7 @@ impl Reporter {
         portraits
     }
 
-    /// The packet path takes a pinhole away that is used, without a word.
+    /// The packet path uses a pinhole up without a word.
     fn ask_kernel(&self, pinhole: &mut Pinhole) {
         if pinhole.state != PinholeState::Open {
             return;
