@@ -2,7 +2,8 @@
 //!
 //! A packet's way: [`Engine::handle`] finds its session; [`packet`] checks it; [`segment`] places it in its
 //! [`stream`]; the [`editor`] puts its new bytes together to [`lines`]; the [`dialogue`] reads them with [`ftp`],
-//! asks the [`policy`] and plans an [`opening`], and keeps what it has [`opened`]; the [`edits`] are made; the decision names the pinholes.
+//! asks the [`policy`], plans an [`opening`] and keeps what it has [`opened`]; the [`edits`] are made; the decision names
+//! the pinholes.
 
 pub mod control;
 pub mod counters;
@@ -18,7 +19,7 @@ pub mod kind;
 pub mod lines;
 pub mod lost;
 pub mod moment;
-mod opened;
+pub mod opened;
 pub mod opening;
 pub mod options;
 pub mod outcome;
