@@ -186,11 +186,12 @@ impl Suite {
              ready after, ms |",
         );
         report.line("| --- | --- | --- | --- | --- | --- | --- |");
-        let contenders = [Contender::Kernel, Contender::Ftpalg];
-        let mut lines = contenders.map(|contender| Line { name: contender.to_string(), points: Vec::new() });
+        let mut lines = [Contender::Kernel, Contender::Ftpalg]
+            .map(|contender| Line { name: contender.to_string(), points: Vec::new() });
         for idle in [100, 1_000, 10_000, self.crowd] {
-            let mut stands = stands(&contenders, Server::Own, &self.ftpalg)?;
-            let [kernel, ftpalg] = stands.as_mut_slice() else { bail!("two stands were to be built") };
+            let stand = |contender| Stand::new(contender, Server::Own, &self.ftpalg);
+            let mut stands = [stand(Contender::Kernel)?, stand(Contender::Ftpalg)?];
+            let [kernel, ftpalg] = &mut stands;
             let before = ftpalg.memory()?;
             let _crowds = [kernel.crowd(idle, Crowd::LoggedIn)?, ftpalg.crowd(idle, Crowd::LoggedIn)?];
             let memory = ftpalg.memory()?;

@@ -186,9 +186,8 @@ impl Firewall {
         self.committer.send_batch(batch)
     }
 
-    /// Carries out what the engine asks for, in one transaction unless it is much, which the kernel has acknowledged when this
-    /// returns. Shifted
-    /// connections are held back before that, by the other table.
+    /// Carries out what the engine asks for, which the kernel has acknowledged when this returns; in one transaction, unless it
+    /// is much. Shifted connections are held back before that, by the other table.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), Refused> {
         let is_shift = |change: &Change| matches!(change, Change::Shift(_));
         let result = match self.hold.hold_back(&self.nft, &mut self.committer, &tuples(changes, is_shift)) {
