@@ -159,8 +159,6 @@ impl Engine {
             }
             let Some(session) = self.take_out(tuple, changes) else { return };
             if let Some(syn) = session.successor() {
-                // Whoever keeps the session's record hears by this that it is another's.
-                changes.push(Change::Forget(tuple));
                 return self.succeed(now, &session, syn, changes);
             }
         } else if self.lost.get(&tuple).is_some_and(|lost| lost.has_expired(now)) {
@@ -191,10 +189,10 @@ impl Engine {
     pub(super) fn succeed(&mut self, now: Duration, former: &Session, syn: Syn, changes: &mut Vec<Change>) {
         let tuple = former.tuple;
         changes.extend(former.is_marked().then_some(Change::Unshift(tuple)));
+        // Whoever keeps the session's record hears by this that it is another's.
+        changes.push(Change::Forget(tuple));
         let session = self.begin(now, tuple, syn);
         // Else the kernel has it, and nothing more, by its SYN.
-        if former.is_held() {
-            changes.extend([Change::Forget(tuple), session.track()]);
-        }
+        changes.extend(former.is_held().then(|| session.track()));
     }
 }
