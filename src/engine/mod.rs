@@ -406,6 +406,7 @@ impl Engine {
         }
         if session.departed.is_some() && !session.is_shifted {
             self.remove(&tuple);
+            self.dismissed.insert(tuple);
         }
         events
     }

@@ -222,10 +222,17 @@ fn a_tuple_that_is_used_again_when_its_session_expires_is_another_session() {
 /// The SYN has passed the rules when the kernel is told to queue nothing more of the session before, and comes to the engine
 /// afterwards.
 #[test]
-fn a_syn_that_waits_while_the_former_session_is_forgotten_is_followed() {
+fn a_syn_that_waits_while_the_former_session_is_let_go_of_is_followed() {
+    let over = |talk: &mut Conversation| talk.closes();
+    let encrypted = |talk: &mut Conversation| talk.exchange("AUTH TLS\r\n", "234 go on\r\n");
+    syn_waits_meanwhile(over, 14_000);
+    syn_waits_meanwhile(encrypted, 0);
+}
+
+fn syn_waits_meanwhile(ends: impl FnOnce(&mut Conversation), wait: u64) {
     let mut talk = Conversation::new(Site::new(true, true)).login();
-    talk.closes();
-    let mut again = talk.anew(14_000);
+    ends(&mut talk);
+    let mut again = talk.anew(wait);
     assert!(again.world.router.kernel.is_idle());
     again.world.client.connect(again.world.now);
     while again.world.router.engine.sessions().count() == 0 {
