@@ -92,26 +92,25 @@ fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration) -> bool {
             "expired elements stay in nftables until their time-out, live ones are not set anew: {error}"
         ),
     }
-    let ended = changes.iter().filter_map(|change| match change {
-        Change::Forget(tuple) | Change::Depart(tuple) => Some(*tuple),
+    let seen_to = changes.iter().filter_map(|change| match change {
+        // A session has settled, or has given way to another of this name.
+        Change::Track(tuple) | Change::Depart(tuple) => Some(*tuple),
         _ => None,
     });
-    let mut ended: Vec<_> = ended.collect();
+    let mut seen_to: Vec<_> = seen_to.collect();
     let mut buffer = Vec::new();
-    for tuple in &ended {
-        // Another may have begun under this name, whose state takes the place.
+    for tuple in &seen_to {
         if let Err(error) = shared.save(&engine, tuple, &mut buffer) {
             About::connection(tuple).line(
                 Level::WARN,
                 Some("state-directory"),
-                format_args!("the state of an ended session stays: {error}"),
+                format_args!("a restart would find an older state of this name: {error}"),
             );
         }
     }
-    // With the engine locked: a connection may begin anew under the same name, and be held back. Where one has, it is
-    // watched by its SYN.
-    ended.retain(|tuple| engine.session(tuple).is_none());
-    if let Err(error) = lock(&shared.firewall).let_pass(&ended) {
+    // With the engine locked: a connection may begin anew under the same name, and be held back.
+    seen_to.retain(|tuple| engine.session(tuple).is_none());
+    if let Err(error) = lock(&shared.firewall).let_pass(&seen_to) {
         debug!("{error}");
     }
     true

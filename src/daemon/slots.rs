@@ -19,7 +19,7 @@ const HEADER: usize = 16;
 const MOST: usize = MAX_SESSIONS + 1;
 
 /// Part of every checksum: a record of another layout is no record. Counts up when the engine's `Session` changes.
-const LAYOUT: &[u8] = b"ftpalg 6";
+const LAYOUT: &[u8] = b"ftpalg 7";
 
 /// A record that was found in a file.
 #[derive(Debug)]

@@ -130,7 +130,7 @@ impl Engine {
             };
             self.lost.remove(&tuple);
             let track = self.begin(now, tuple, syn).track();
-            outcome.changes.extend([Change::Unshift(tuple), Change::Forget(tuple), track]);
+            outcome.changes.extend([track, Change::Unshift(tuple)]);
             return None;
         }
         let goes_on = lost.segment(now, tap, packet);

@@ -61,8 +61,6 @@ pub enum Change {
     Renew(Pinhole),
     /// Close a pinhole, or stop expecting it. That it is gone already is no error.
     Close(PinholeKey),
-    /// The control connection has given way to another of this name, which stays queued: what was put in for it goes.
-    Forget(ControlTuple),
     /// The control connection is over, or is no longer inspected: nothing of it is queued any more.
     Depart(ControlTuple),
 }
@@ -71,11 +69,9 @@ impl Change {
     /// The control connection that it is about, if it is about one as a whole.
     pub fn connection(&self) -> Option<ControlTuple> {
         match self {
-            Self::Track(tuple)
-            | Self::Shift(tuple)
-            | Self::Unshift(tuple)
-            | Self::Forget(tuple)
-            | Self::Depart(tuple) => Some(*tuple),
+            Self::Track(tuple) | Self::Shift(tuple) | Self::Unshift(tuple) | Self::Depart(tuple) => {
+                Some(*tuple)
+            }
             Self::Expect(..) | Self::Open(_) | Self::Renew(_) | Self::Close(_) => None,
         }
     }

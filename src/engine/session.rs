@@ -204,11 +204,6 @@ impl Session {
         self.is_watched
     }
 
-    /// Whether the kernel has more of it than a new connection's element, which goes by itself.
-    pub fn is_held(&self) -> bool {
-        self.is_tracked || self.is_marked()
-    }
-
     /// Whether its packets go on with the mark alone: they are translated, or watched.
     pub fn is_marked(&self) -> bool {
         self.is_shifted || self.is_watched
@@ -320,11 +315,7 @@ impl Session {
                 false
             }
             Change::Expect(..) | Change::Renew(_) | Change::Shift(_) => false,
-            Change::Track(_)
-            | Change::Unshift(_)
-            | Change::Close(_)
-            | Change::Forget(_)
-            | Change::Depart(_) => true,
+            Change::Track(_) | Change::Unshift(_) | Change::Close(_) | Change::Depart(_) => true,
         });
         for pinhole in &given_up {
             self.dialogue.abandon(pinhole, ports);

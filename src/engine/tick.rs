@@ -140,7 +140,7 @@ impl Engine {
     fn postponed_changes(&mut self) -> Vec<Change> {
         let mut changes = std::mem::take(&mut self.postponed);
         changes.retain(|change| match change {
-            Change::Forget(tuple) | Change::Depart(tuple) => {
+            Change::Depart(tuple) => {
                 self.sessions.get(tuple).is_none_or(|session| session.departed.is_some())
             }
             Change::Unshift(tuple) => self.sessions.get(tuple).is_none_or(|session| !session.is_marked()),
@@ -185,14 +185,11 @@ impl Engine {
         Some(session)
     }
 
-    /// Another connection takes the name of a session over that was taken out.
+    /// Another connection takes the name of a session over that was taken out. It is queued before the kernel stops holding
+    /// back what was shifted: nothing of it passes unseen in between.
     pub(super) fn succeed(&mut self, now: Duration, former: &Session, syn: Syn, changes: &mut Vec<Change>) {
         let tuple = former.tuple;
+        changes.push(self.begin(now, tuple, syn).track());
         changes.extend(former.is_marked().then_some(Change::Unshift(tuple)));
-        // Whoever keeps the session's record hears by this that it is another's.
-        changes.push(Change::Forget(tuple));
-        let session = self.begin(now, tuple, syn);
-        // Else the kernel has it, and nothing more, by its SYN.
-        changes.extend(former.is_held().then(|| session.track()));
     }
 }

@@ -206,11 +206,6 @@ impl Committer {
                     self.remove(Element::pinhole(set, key, Duration::ZERO)?, steps);
                 }
             }
-            Change::Forget(tuple) => {
-                for set in [Set::Control, Set::Shifted] {
-                    self.remove(Element::control(set, tuple)?, steps);
-                }
-            }
             Change::Depart(tuple) => {
                 for set in [Set::ControlNew, Set::Control, Set::Shifted] {
                     self.remove(Element::control(set, tuple)?, steps);

@@ -112,10 +112,6 @@ impl Kernel {
                 self.expected.remove(&key);
                 self.open.remove(&key);
             }
-            Change::Forget(tuple) => {
-                self.control.remove(&tuple);
-                self.shifted.remove(&tuple);
-            }
             Change::Depart(tuple) => {
                 self.control_new.remove(&tuple);
                 self.control.remove(&tuple);
@@ -287,14 +283,14 @@ impl Router {
         }
         self.kernel.control_new.retain(|_, until| *until > now);
         for change in self.engine.tick(Duration::from_millis(now)) {
-            if let Change::Forget(tuple) | Change::Depart(tuple) = change {
+            if let Change::Track(tuple) | Change::Depart(tuple) = change {
                 match saved(&self.engine, &tuple) {
                     Some(saved) => self.saved.insert(tuple, saved),
                     None => self.saved.remove(&tuple),
                 };
             }
             self.kernel.apply(change);
-            if let Change::Forget(tuple) | Change::Depart(tuple) = change {
+            if let Change::Depart(tuple) = change {
                 if self.engine.session(&tuple).is_none() {
                     self.kernel.held.remove(&tuple);
                 }

@@ -41,7 +41,7 @@ fn a_full_set_of_control_connections_takes_no_more_and_keeps_what_it_has() {
     // The clock of one that is there can be started anew, and IPv6 has a set of its own.
     firewall.commit(&[Change::Track(known)]).unwrap();
     firewall.commit(&[Change::Track(tuple("[2001:db8::1]:1024", "[2001:db8::2]:21"))]).unwrap();
-    firewall.commit(&[Change::Forget(known), Change::Track(other)]).unwrap();
+    firewall.commit(&[Change::Depart(known), Change::Track(other)]).unwrap();
     assert!(matches!(
         firewall.commit(&[Change::Track(known)]),
         Err(Refused { error: CommitError::Full, .. })
@@ -90,7 +90,7 @@ fn a_connection_passes_where_no_more_can_be_held_up() {
     // Two crowds one after the other: the first has ended, but nobody has taken it out.
     let ended: Vec<_> = crowd(262_144).collect();
     for crowd in ended.chunks(131_072) {
-        for change in [Change::Shift, Change::Forget] {
+        for change in [Change::Shift, Change::Depart] {
             hold(&crowd.iter().copied().map(change).collect::<Vec<_>>()).unwrap();
         }
     }

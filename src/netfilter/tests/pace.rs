@@ -70,7 +70,7 @@ fn pace() {
         measure(&mut firewall, "close what is gone", |n| vec![Change::Close(opened(n).key)]);
         measure(&mut firewall, "expect", |n| vec![Change::Expect(opened(n).key, Duration::from_secs(60))]);
         measure(&mut firewall, "open what was expected", |n| vec![Change::Open(opened(n))]);
-        measure(&mut firewall, "forget", |n| vec![Change::Forget(session(n))]);
+        measure(&mut firewall, "depart", |n| vec![Change::Depart(session(n))]);
         drop(watch);
         for what in ["put back after a flush", "put in again"] {
             if what.ends_with("flush") {

@@ -115,10 +115,10 @@ fn every_packet_of_a_shifted_connection_is_diverted() {
     net.commit(&[Change::Shift(tuple)]);
     say(&mut control);
     assert_eq!(net.diverted(), [before[0] + 1, 2], "shifted: both");
-    net.commit(&[Change::Forget(tuple)]);
+    net.commit(&[Change::Depart(tuple)]);
     net.firewall.lock().unwrap().let_pass(&[tuple]).unwrap();
     say(&mut control);
-    assert_eq!(net.diverted(), [before[0] + 1, 2], "forgotten: neither");
+    assert_eq!(net.diverted(), [before[0] + 1, 2], "departed: neither");
 }
 
 #[test]
