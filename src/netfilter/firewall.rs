@@ -189,6 +189,10 @@ impl Firewall {
     /// Carries out what the engine asks for, which the kernel has acknowledged when this returns; in one transaction, unless it
     /// is much. Shifted connections are held back before that, by the other table.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), Refused> {
+        let tracked = tuples(changes, |change| matches!(change, Change::Track(_)));
+        if let Err(error) = self.hold.watch(&self.nft, &mut self.committer, &tracked) {
+            warn!("what these say while a firewall is reloaded may pass unseen: {tracked:?}: {error}");
+        }
         let is_shift = |change: &Change| matches!(change, Change::Shift(_));
         let result = match self.hold.hold_back(&self.nft, &mut self.committer, &tuples(changes, is_shift)) {
             Ok(()) => self.committer.commit(changes),

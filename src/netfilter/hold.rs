@@ -104,6 +104,25 @@ impl Hold {
         Ok(transact_on(socket, name, &steps)?)
     }
 
+    /// Watches connections, if their SYN has not seen to it: what it puts in may have been taken out with another's of the
+    /// same name.
+    pub fn watch(
+        &self,
+        nft: &Nft,
+        committer: &mut Committer,
+        connections: &[ControlTuple],
+    ) -> Result<(), CommitError> {
+        let Some((name, socket)) = self.owner(nft) else { return Ok(()) };
+        let mut steps = Vec::new();
+        for tuple in connections {
+            let element = Element::control(Set::Watched, tuple)?;
+            if !committer.is_there_in(&element, name) {
+                steps.push((Verb::AddNew, element));
+            }
+        }
+        Ok(transact_on(socket, name, &steps)?)
+    }
+
     /// Takes connections out of these sets: out of both when they have come to their end, out of one when they are not
     /// shifted after all.
     pub fn let_pass(

@@ -100,7 +100,7 @@ impl Committer {
 
     /// Whether another table may hold an element, so that a [`Committer::removal`] of it does not fail.
     pub fn may_hold(&mut self, element: &Element, table: &str) -> bool {
-        self.destroys || self.connection.request(element.question_in(table), |_| {}).is_ok()
+        self.destroys || self.is_there_in(element, table)
     }
 
     /// Finds out what this kernel can do. The table must be there.
@@ -241,6 +241,11 @@ impl Committer {
     /// Whether the kernel holds an element, whatever its data.
     pub fn is_there(&mut self, element: &Element) -> bool {
         self.connection.request(element.question(), |_| {}).is_ok()
+    }
+
+    /// The same of another table.
+    pub fn is_there_in(&mut self, element: &Element, table: &str) -> bool {
+        self.connection.request(element.question_in(table), |_| {}).is_ok()
     }
 
     /// Sends steps as one batch: all of them are carried out, or none.

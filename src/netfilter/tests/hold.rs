@@ -77,6 +77,28 @@ fn while_the_table_is_away_nothing_passes_unseen() {
     }
 }
 
+/// The SYN was on its way when what had the same name before was taken out, and took with it what the SYN had put in.
+#[test]
+fn what_is_tracked_is_watched_whatever_was_taken_out() {
+    let net = open();
+    let listener = listen(&net.server, "198.51.100.9:21");
+    let mut control = connects(&net.client, "198.51.100.9:21", &listener);
+    let tuple = ControlTuple { server: control.listener.local_addr().unwrap(), client: control.peer };
+    let (client, end) = ends(&mut control);
+    net.firewall.lock().unwrap().let_pass(&[tuple]).unwrap();
+    net.router.sh("nft delete table inet ftpalg");
+    assert!(comes_through("SYST\r\n", client, end, LONG), "it is not watched");
+    net.firewall.lock().unwrap().repair(Live::default()).unwrap();
+    // Twice: the second time it is there.
+    for _ in 0..2 {
+        net.commit(&[Change::Track(tuple)]);
+        assert!(net.router.sh("nft list set inet ftpalg_hold watched4").contains(" . 21 . "));
+    }
+    net.router.sh("nft delete table inet ftpalg");
+    assert!(!comes_through("NOOP\r\n", client, end, SHORT));
+    assert!(unseen(&net) > 0);
+}
+
 /// The table goes while a SYN is on its way through this host.
 #[test]
 fn a_data_connection_does_not_begin_without_its_nat() {
