@@ -10,6 +10,7 @@ mod guard;
 mod housekeeping;
 mod liveness;
 mod metrics;
+mod parking;
 mod places;
 pub mod queues;
 mod recent;
@@ -92,12 +93,15 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let mut conntrack = ConnTrack::open().context("conntrack can't be asked")?;
     let watch = Watch::open(&mut firewall).context("changes of the ruleset can't be watched")?;
 
+    let number = if config.workers > 1 { config.workers + 1 } else { 1 };
     let engines = (0..config.workers).map(|worker| {
         let mut engine = Engine::new(policy(&config, worker), seed());
-        engine.share(worker, config.workers);
+        engine.share_numbers(worker, number);
+        engine.share_room(config.workers);
         Arc::new(Mutex::new(engine))
     });
-    let parking = Engine::new(policy(&config, 0), seed());
+    let mut parking = Engine::new(policy(&config, 0), seed());
+    parking.share_numbers(config.workers, number);
     let shared = Arc::new(Shared::new(engines.collect(), parking, firewall, store));
     shared.take_up(saved, held_back, &mut conntrack)?;
     match serve(&shared, &config, watch, conntrack, metrics) {

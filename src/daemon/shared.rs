@@ -1,7 +1,6 @@
 //! What all threads of the daemon share.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +12,7 @@ use tracing::{Level, info, warn};
 
 use super::about::About;
 use super::clock;
+use super::parking::Parking;
 use super::recent::Recent;
 use super::store::{Saved, Store, StoreError};
 use super::vitals::Vitals;
@@ -42,9 +42,8 @@ pub enum Failure {
 pub struct Shared {
     /// One a worker.
     pub engines: Vec<SharedEngine>,
-    /// Sessions of the last daemon that no worker has seen a packet of yet: which worker a session belongs to is
-    /// the kernel's choice, and shows with its first packet. Empty where there is one worker.
-    parking: SharedEngine,
+    /// What no worker has yet.
+    pub parking: Parking,
     /// nftables.
     pub firewall: Mutex<Firewall>,
     /// The state directory.
@@ -64,7 +63,7 @@ impl Shared {
     pub fn new(engines: Vec<SharedEngine>, parking: Engine, firewall: Firewall, store: Store) -> Self {
         Self {
             engines,
-            parking: Arc::new(Mutex::new(parking)),
+            parking: Parking::new(parking),
             firewall: Mutex::new(firewall),
             store: Mutex::new(store),
             recent: Mutex::default(),
@@ -76,7 +75,7 @@ impl Shared {
 
     /// All engines, in the order in which they are locked.
     pub fn all_engines(&self) -> impl Iterator<Item = &SharedEngine> {
-        self.engines.iter().chain([&self.parking])
+        self.engines.iter().chain([self.parking.engine()])
     }
 
     /// Takes up what an earlier daemon left: sessions whose connections conntrack still knows, and those in need of
@@ -89,7 +88,7 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let home = match self.engines.as_slice() {
             [only] => only,
-            _ => &self.parking,
+            _ => self.parking.engine(),
         };
         let mut engine = lock(home);
         let mut store = lock(&self.store);
@@ -130,6 +129,7 @@ impl Shared {
         let last_id = engine.sessions().map(|session| session.id).max().unwrap_or(0);
         let alive = engine.sessions().count();
         drop(engine);
+        self.parking.open();
         for engine in &self.engines {
             lock(engine).number_sessions_from(last_id);
         }
@@ -193,41 +193,6 @@ impl Shared {
         }
         warn!("the state directory, which somebody had deleted, has been made anew");
         Ok(())
-    }
-
-    /// Gives sessions of the last daemon to the worker whose queue brings their packets: all between two addresses at
-    /// once, because the queues' balance keeps them together and they share their ports.
-    pub fn hand_over(&self, ends: [IpAddr; 2], engine: &mut Engine) {
-        let mut parking = lock(&self.parking);
-        let is_between = |tuple: &ControlTuple| {
-            let between = [tuple.server.ip(), tuple.client.ip()];
-            between == ends || between == [ends[1], ends[0]]
-        };
-        let theirs: Vec<_> =
-            parking.sessions().map(|session| session.tuple).filter(|tuple| is_between(tuple)).collect();
-        let mut buffer = Vec::new();
-        for tuple in theirs {
-            if let Some(session) = parking.save(&tuple, &mut buffer) {
-                parking.forget(&tuple);
-                if let Err(error) = engine.restore(session, |_| true) {
-                    About::connection(&tuple).line(
-                        Level::WARN,
-                        Some("state-lost"),
-                        format_args!("the session {tuple} is lost: {error}"),
-                    );
-                    engine.doom(clock::now(), tuple);
-                }
-            }
-        }
-        for tuple in parking.doomed().filter(is_between).collect::<Vec<_>>() {
-            parking.forget(&tuple);
-            engine.doom(clock::now(), tuple);
-        }
-    }
-
-    /// Whether sessions wait for [`Shared::hand_over`]. A lone worker, whose packets need not ask, has them all.
-    pub fn has_parked(&self) -> bool {
-        self.engines.len() > 1 && !lock(&self.parking).is_empty()
     }
 
     /// Stops all workers between two packets and does something with the firewall and what it must hold.

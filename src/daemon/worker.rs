@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ftpalg::engine::control::ControlTuple;
+use ftpalg::engine::control::{ControlTuple, Hosts};
 use ftpalg::engine::packet::Packet;
 use ftpalg::engine::session::Tap;
 use ftpalg::engine::{Decision, Engine, Verdict};
@@ -202,9 +202,10 @@ impl Worker {
 
     /// What the engine says of the packet in the buffer.
     fn decide(&mut self, engine: &mut Engine, tap: Tap) -> Decision {
-        if self.shared.has_parked() {
+        if !self.shared.parking.is_empty() {
             if let Ok(packet) = Packet::parse(&mut self.packet) {
-                self.shared.hand_over([packet.source().ip(), packet.destination().ip()], engine);
+                let hosts = Hosts::of(packet.source().ip(), packet.destination().ip());
+                self.shared.parking.hand_over(hosts, engine);
             }
         }
         let decision = engine.handle(clock::now(), tap, &mut self.packet);

@@ -18,6 +18,25 @@ pub struct ControlTuple {
     pub client: SocketAddr,
 }
 
+impl ControlTuple {
+    /// The two hosts, as they stand on the server's side.
+    pub fn hosts(&self) -> Hosts {
+        Hosts::of(self.server.ip(), self.client.ip())
+    }
+}
+
+/// Two addresses, whichever comes first. The kernel's balance over several queues brings all that passes between them to one
+/// (`hash_v4` and `hash_v6` in net/netfilter/nf_queue.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hosts(IpAddr, IpAddr);
+
+impl Hosts {
+    /// These two.
+    pub fn of(one: IpAddr, other: IpAddr) -> Self {
+        Self(one.min(other), one.max(other))
+    }
+}
+
 /// In few steps: a packet's tuple is hashed several times.
 impl Hash for ControlTuple {
     fn hash<H: Hasher>(&self, state: &mut H) {

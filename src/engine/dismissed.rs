@@ -23,6 +23,11 @@ impl Dismissed {
         self.since_last_look.contains(tuple) || self.before.contains(tuple)
     }
 
+    /// All of them, some twice.
+    pub fn names(&self) -> impl Iterator<Item = &ControlTuple> {
+        self.since_last_look.iter().chain(&self.before)
+    }
+
     /// At each look at the clock: what was old is forgotten.
     pub fn age(&mut self) {
         self.before = std::mem::take(&mut self.since_last_look);

@@ -163,12 +163,15 @@ impl Engine {
         self.last_id = self.last_id.max(id);
     }
 
-    /// For worker `index`, counted from 0, of so many: they share one log, in which each gives its sessions every so
-    /// manieth number, and the sets in nftables.
-    pub fn share(&mut self, index: u16, workers: u16) {
-        let workers = workers.max(1);
-        self.numbers = (workers.into(), (index % workers).into());
-        self.most = MAX_SESSIONS / usize::from(workers);
+    /// For engine `index`, counted from 0, of so many that share one log: each gives its sessions every so manieth number.
+    pub fn share_numbers(&mut self, index: u16, engines: u16) {
+        let engines = engines.max(1);
+        self.numbers = (engines.into(), (index % engines).into());
+    }
+
+    /// For one of so many engines that share the sets in nftables: how many sessions it begins at most.
+    pub fn share_room(&mut self, engines: u16) {
+        self.most = MAX_SESSIONS / usize::from(engines.max(1));
     }
 
     fn next_id(&mut self) -> u64 {

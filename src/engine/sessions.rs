@@ -81,11 +81,6 @@ impl Sessions {
         self.table.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
     /// As [`super::give_back`].
     pub fn give_back(&mut self) {
         let Self { table, keys, .. } = self;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Engine;
-use super::control::ControlTuple;
+use super::control::{ControlTuple, Hosts};
 use super::decision::RestoreError;
 use super::event::Mode;
 use super::outcome::Outcome;
@@ -54,6 +54,11 @@ impl Engine {
             session.unshift(self.ports.act_for(session.tuple));
         }
         session.was_unattended(held(&session.tuple));
+        Ok(self.take_up(session))
+    }
+
+    /// Goes on with a session that was another engine's. Returns its name.
+    fn take_up(&mut self, session: Session) -> ControlTuple {
         let (tuple, client) =
             (session.tuple, session.view.map_or(session.tuple.client.ip(), |view| view.client));
         for (pinhole, is_open, until) in session.dialogue.pinholes() {
@@ -80,17 +85,26 @@ impl Engine {
             *self.per_client.entry(client).or_default() += 1;
         }
         self.sessions.insert(session);
-        Ok(tuple)
+        tuple
+    }
+
+    /// Gives another engine all that it knows of connections between two hosts.
+    pub fn hand_over(&mut self, hosts: Hosts, to: &mut Self) {
+        let theirs = self.sessions.values().filter(|session| session.tuple.hosts() == hosts).cloned();
+        for session in theirs.collect::<Vec<_>>() {
+            self.forget(&session.tuple);
+            to.take_up(session);
+        }
+        for tuple in self.doomed().filter(|tuple| tuple.hosts() == hosts).collect::<Vec<_>>() {
+            to.lost.extend(self.lost.remove_entry(&tuple));
+        }
+        let dismissed = self.dismissed.names().filter(|tuple| tuple.hosts() == hosts);
+        dismissed.for_each(|tuple| to.dismissed.insert(*tuple));
     }
 
     /// The rules that queue packets were away for a moment, as in a firewall reload: some may have passed unseen.
     pub fn was_passed_by(&mut self) {
         self.sessions.values_mut().for_each(Session::was_passed_by);
-    }
-
-    /// Whether it follows nothing.
-    pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.lost.is_empty()
     }
 
     /// Drops a restored session whose connection is no more, or is another engine's now.

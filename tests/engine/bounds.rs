@@ -1,6 +1,6 @@
 //! What happens where something would grow beyond its bound.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -39,11 +39,26 @@ fn sessions_beyond_the_bound_pass_and_are_counted() {
 #[test]
 fn workers_share_the_bound() {
     let mut engine = Engine::new(policy(), 1);
-    engine.share(2, 4);
+    engine.share_room(4);
     for number in 0..=MAX_SESSIONS / 4 {
         begins(&mut engine, 1, number);
     }
     assert_eq!((engine.sessions().count(), engine.counters().overflow), (MAX_SESSIONS / 4, 1));
+}
+
+#[test]
+fn no_two_engines_that_share_a_log_give_the_same_number() {
+    let mut engines: Vec<_> = (0..3).map(|_| Engine::new(policy(), 1)).collect();
+    for (index, engine) in (0..).zip(&mut engines) {
+        engine.share_numbers(index, 3);
+        engine.number_sessions_from(1000);
+        for number in 0..100 {
+            begins(engine, 1, number);
+        }
+    }
+    let numbers: Vec<_> = engines.iter().flat_map(Engine::sessions).map(|session| session.id).collect();
+    assert!(numbers.iter().all(|number| *number > 1000), "{numbers:?}");
+    assert_eq!(numbers.iter().collect::<HashSet<_>>().len(), 300, "{numbers:?}");
 }
 
 #[test]

@@ -168,6 +168,13 @@ impl Router {
         }
     }
 
+    /// Another worker goes on with the connection, as after a restart with several of them.
+    pub fn change_hands(&mut self) {
+        let mut former = std::mem::replace(&mut self.engine, Engine::new(policy(), 1 + self.restarts));
+        former.hand_over(self.site.tuple().hosts(), &mut self.engine);
+        assert_eq!(former.sessions().count() + former.doomed().count(), 0);
+    }
+
     /// kill -9, and started again: all that is left is what was saved.
     pub fn restart(&mut self) {
         self.restarts += 1;
@@ -175,6 +182,9 @@ impl Router {
         let held = std::mem::take(&mut self.kernel.shifted);
         for saved in self.saved.values() {
             self.engine.restore(saved, |tuple| held.contains(tuple)).expect("what was saved can be restored");
+        }
+        if self.restarts % 2 == 0 {
+            self.change_hands();
         }
         let held = self.engine.sessions().filter(|session| session.is_marked());
         self.kernel.shifted = held.map(|session| session.tuple).collect();

@@ -225,15 +225,20 @@ fn a_tuple_that_is_used_again_when_its_session_expires_is_another_session() {
 fn a_syn_that_waits_while_the_former_session_is_let_go_of_is_followed() {
     let over = |talk: &mut Conversation| talk.closes();
     let encrypted = |talk: &mut Conversation| talk.exchange("AUTH TLS\r\n", "234 go on\r\n");
-    syn_waits_meanwhile(over, 14_000);
-    syn_waits_meanwhile(encrypted, 0);
+    for changes_hands in [false, true] {
+        syn_waits_meanwhile(over, 14_000, changes_hands);
+        syn_waits_meanwhile(encrypted, 0, changes_hands);
+    }
 }
 
-fn syn_waits_meanwhile(ends: impl FnOnce(&mut Conversation), wait: u64) {
+fn syn_waits_meanwhile(ends: impl FnOnce(&mut Conversation), wait: u64, changes_hands: bool) {
     let mut talk = Conversation::new(Site::new(true, true)).login();
     ends(&mut talk);
     let mut again = talk.anew(wait);
     assert!(again.world.router.kernel.is_idle());
+    if changes_hands {
+        again.world.router.change_hands();
+    }
     again.world.client.connect(again.world.now);
     while again.world.router.engine.sessions().count() == 0 {
         again.world.step();
