@@ -93,6 +93,7 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let mut conntrack = ConnTrack::open().context("conntrack can't be asked")?;
     let watch = Watch::open(&mut firewall).context("changes of the ruleset can't be watched")?;
 
+    // Several share the log with what waits for them.
     let number = if config.workers > 1 { config.workers + 1 } else { 1 };
     let engines = (0..config.workers).map(|worker| {
         let mut engine = Engine::new(policy(&config, worker), seed());

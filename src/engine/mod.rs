@@ -3,8 +3,10 @@
 //! A packet's way: [`Engine::handle`] finds its session; [`packet`] checks it; [`segment`] places it in its
 //! [`stream`]; the [`editor`] puts its new bytes together to [`lines`]; the [`dialogue`] reads them with [`ftp`],
 //! asks the [`policy`], plans an [`opening`] and keeps what it has [`opened`]; the [`edits`] are made; the decision names
-//! the pinholes.
+//! the pinholes. [`Engine::committed`] or [`Engine::refused`] hears what became of it.
 
+mod beginning;
+pub mod checksum;
 pub mod control;
 pub mod counters;
 pub mod decision;
@@ -34,6 +36,7 @@ pub mod promise;
 pub mod segment;
 pub mod session;
 mod sessions;
+mod settled;
 mod silent;
 pub mod stream;
 mod survival;
@@ -50,7 +53,7 @@ pub use counters::Counters;
 use counters::Treatment;
 pub use decision::{Decision, RestoreError, Verdict};
 use dismissed::Dismissed;
-use event::{Departure, Event};
+use event::Departure;
 use lost::Lost;
 use outcome::Outcome;
 use packet::{Malformed, Packet};
@@ -58,7 +61,7 @@ use pinhole::{Change, PinholeKey};
 use policy::Policy;
 use ports::Ports;
 use segment::Surroundings;
-use session::{Disposition, Session, Syn, Tap};
+use session::{Disposition, Session, Tap};
 use sessions::Sessions;
 
 /// How many control connections all workers together follow. The sets in nftables hold as many; those beyond pass
@@ -71,13 +74,6 @@ pub const MAX_PINHOLES: usize = 65_536;
 /// How many control connections one client address may have: a quarter, so that one host cannot lock all others out. An office
 /// behind one address, or a proxy, stays far below.
 pub const MAX_SESSIONS_PER_CLIENT: u32 = 32_768;
-
-/// How often the kernel may refuse what a session asks before its pinholes are given up and its lines go on
-/// without them.
-const PATIENCE: u32 = 3;
-
-/// How many refusals of one session the log is told of: a hostile one does not drown what others say.
-const MAX_TOLD: u32 = 100;
 
 /// How many entries a map may have room for that it does not need: what the next few sessions would take again.
 const SPARE: usize = 1024;
@@ -294,62 +290,6 @@ impl Engine {
         }
     }
 
-    /// A SYN on its way to a server: a new session, unless there is one of this name.
-    fn connection_begins(&mut self, now: Duration, tuple: ControlTuple, packet: &Packet<'_>) {
-        if self.sessions.contains(&tuple) {
-            return;
-        }
-        if self.sessions.len() >= self.most {
-            self.counters.overflow += 1;
-            return;
-        }
-        let is_dismissed = self.dismissed.contains(&tuple);
-        let session = self.begin(now, tuple, Syn::of(packet));
-        if is_dismissed {
-            // The SYN may have passed the rules before the kernel heard that.
-            let track = session.track();
-            session.owed.push(track);
-        }
-    }
-
-    fn begin(&mut self, now: Duration, tuple: ControlTuple, syn: Syn) -> &mut Session {
-        let id = self.next_id();
-        self.counters.connections += 1;
-        self.sessions.insert(Session::new(id, tuple, syn, now))
-    }
-
-    /// A SYN-ACK: if it answers a later SYN than the session's own, both ends have begun anew, and the session
-    /// gives way to another of the same name.
-    fn connection_is_replaced(
-        &mut self,
-        now: Duration,
-        tuple: ControlTuple,
-        packet: &Packet<'_>,
-        outcome: &mut Outcome,
-    ) {
-        let Some(session) = self.sessions.get_mut(&tuple) else { return };
-        let Some(syn) = session.gives_way(packet) else { return };
-        if let Some(former) = self.take_out(tuple, &mut outcome.changes) {
-            self.succeed(now, &former, syn, &mut outcome.changes);
-        }
-    }
-
-    /// A SYN from a server to a port that a PORT or EPRT has named and no 200 has opened. Where that command is the
-    /// next to be answered, the SYN is the server's consent: some servers connect first and reply afterwards
-    /// (pyftpdlib). Otherwise it is dropped; the server will send it again.
-    fn data_connection_begins(&mut self, now: Duration, packet: &Packet<'_>) -> Decision {
-        let key = key_of(packet);
-        let Some(tuple) = self.ports.expected_by(key) else { return Decision::of(Verdict::Pass) };
-        let Some(session) = self.sessions.get_mut(&tuple) else { return Decision::of(Verdict::Drop) };
-        let mut outcome = Outcome::default();
-        session.dialogue.consent(key, now, self.ports.act_for(tuple), &mut outcome);
-        let verdict = if outcome.changes.is_empty() { Verdict::Drop } else { Verdict::Pass };
-        move_behind(&mut session.owed, &mut outcome.changes);
-        move_behind(&mut session.unreported, &mut outcome.events);
-        let changes = session.owed.clone();
-        Decision { changes, session: Some((tuple, session.id)), ..Decision::of(verdict) }
-    }
-
     /// The client's view of a connection, as conntrack knows it; `None` if conntrack has no entry.
     pub fn learn(&mut self, tuple: ControlTuple, view: Option<ClientView>) {
         let Some(session) = self.sessions.get_mut(&tuple) else { return };
@@ -376,54 +316,5 @@ impl Engine {
             }
         }
         Some(session)
-    }
-
-    /// The kernel has acknowledged what the last decision for this session asked. Returns what has happened in
-    /// the session since it was last asked, for the log.
-    pub fn committed(&mut self, tuple: ControlTuple) -> Vec<Event> {
-        let Some(session) = self.sessions.get_mut(&tuple) else { return Vec::new() };
-        session.owed = Vec::new();
-        session.refusals = 0;
-        let mut events = std::mem::take(&mut session.unreported);
-        let told_before = session.told;
-        events.retain(|event| {
-            match event {
-                Event::Started(_) => self.counters.greeted += 1,
-                Event::LoggedIn => self.counters.logins += 1,
-                Event::Opened(mode, _) => self.counters.opened.add(*mode),
-                Event::Refused { reason, .. } => {
-                    self.counters.refused.add(*reason);
-                    session.told = session.told.saturating_add(1);
-                    return session.told <= MAX_TOLD;
-                }
-                Event::Edited(_) => self.counters.edits += 1,
-                Event::Resumed => self.counters.resumed += 1,
-                Event::Departed(why) => self.counters.departed.add(*why),
-                Event::Ended => self.counters.ended += 1,
-                Event::Muted => {}
-            }
-            true
-        });
-        if session.told > MAX_TOLD && told_before <= MAX_TOLD {
-            events.push(Event::Muted);
-        }
-        if session.departed.is_some() && !session.is_shifted {
-            self.remove(&tuple);
-            self.dismissed.insert(tuple);
-        }
-        events
-    }
-
-    /// The kernel refused it, or as much of it as is `undone`. The packet must be dropped; with its retransmission that is
-    /// asked again. After some refusals the pinholes are given up, and what the session said goes on without them.
-    pub fn refused(&mut self, tuple: ControlTuple, undone: Vec<Change>) {
-        let Some(session) = self.sessions.get_mut(&tuple) else { return };
-        session.owed = undone;
-        session.refusals += 1;
-        if session.refusals >= PATIENCE {
-            session.refusals = 0;
-            session.give_up(self.ports.act_for(tuple));
-            self.postponed.append(&mut session.owed);
-        }
     }
 }

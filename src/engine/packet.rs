@@ -5,9 +5,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::checksum::u64_16bit_word as sum16;
 use etherparse::{IpNumber, IpSlice, TcpSlice};
 use thiserror::Error;
+
+use super::checksum::{Checksum, header_checksum, segment_checksum};
 
 /// Why bytes are no TCP segment that a receiver would take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -27,17 +28,6 @@ pub enum Malformed {
     /// The receiver would drop it (RFC 9293, section 3.1), so it must not be parsed, nor made valid by an edit.
     #[error("the TCP checksum is wrong")]
     Checksum,
-}
-
-/// What stands in the place of the TCP checksum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Checksum {
-    /// The checksum.
-    Right,
-    /// The pseudo-header's sum alone: the network card was to do the rest (`CHECKSUM_PARTIAL` of linux/skbuff.h).
-    Partial,
-    /// Neither.
-    Wrong,
 }
 
 const FIN: u8 = 0x01;
@@ -97,13 +87,7 @@ impl Places {
         }
         let segment = body.payload;
         let header = TcpSlice::from_slice(segment).map_err(|_| Malformed::Tcp)?;
-        let checksum = if segment_checksum(source, destination, segment) == 0 {
-            Checksum::Right
-        } else if is_partial(source, destination, segment, header.checksum()) {
-            Checksum::Partial
-        } else {
-            Checksum::Wrong
-        };
+        let checksum = Checksum::of(source, destination, segment, header.checksum());
         let tcp = segment.as_ptr() as usize - bytes.as_ptr() as usize;
         let payload = tcp + header.header_slice().len();
         let end = tcp + segment.len();
@@ -289,7 +273,7 @@ impl<'a> Packet<'a> {
                 if let Some(header) = bytes.get_mut(..header) {
                     header[2..4].copy_from_slice(&length.to_be_bytes());
                     header[10..12].fill(0);
-                    let sum = !fold(sum16::add_slice(0, header));
+                    let sum = header_checksum(header);
                     header[10..12].copy_from_slice(&sum.to_be_bytes());
                 }
             }
@@ -308,36 +292,11 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The TCP checksum over pseudo-header and segment (RFC 9293, section 3.1; RFC 8200, section 8.1): 0 where the
-/// segment holds its own right checksum.
-fn segment_checksum(source: IpAddr, destination: IpAddr, segment: &[u8]) -> u16 {
-    !fold(sum16::add_slice(pseudo_header_sum(source, destination, segment.len()), segment))
-}
-
-/// Whether a checksum is the sum over the pseudo-header alone; a card that cuts segments itself may want it without the
-/// length.
-fn is_partial(source: IpAddr, destination: IpAddr, segment: &[u8], checksum: u16) -> bool {
-    [segment.len(), 0].iter().any(|&length| fold(pseudo_header_sum(source, destination, length)) == checksum)
-}
-
-fn pseudo_header_sum(source: IpAddr, destination: IpAddr, length: usize) -> u64 {
-    let sum = [source, destination].into_iter().fold(0, |sum, address| match address {
-        IpAddr::V4(address) => sum16::add_4bytes(sum, address.octets()),
-        IpAddr::V6(address) => sum16::add_slice(sum, &address.octets()),
-    });
-    let sum = sum16::add_2bytes(sum, [0, IpNumber::TCP.0]);
-    sum16::add_4bytes(sum, u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes())
-}
-
-/// Folds a running sum of native-endian words to 16 bits in network order.
-fn fold(sum: u64) -> u16 {
-    u16::from_be(!sum16::ones_complement(sum))
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use etherparse::PacketBuilder;
 
+    use super::super::checksum::partial_checksum;
     use super::*;
 
     /// A TCP segment from 10.0.0.2:40000 to 10.0.0.1:21.
@@ -423,7 +382,7 @@ pub(crate) mod tests {
                 (packet.tcp, (packet.source.ip(), packet.destination.ip()))
             };
             for length in [bytes.len() - tcp, 0] {
-                let partial = fold(pseudo_header_sum(ends.0, ends.1, length));
+                let partial = partial_checksum(ends.0, ends.1, length);
                 bytes[tcp + 16..tcp + 18].copy_from_slice(&partial.to_be_bytes());
                 assert_eq!(Packet::parse(&mut bytes).unwrap_err(), Malformed::Checksum);
                 let (packet, checksum) = Packet::parse_unfinished(&mut bytes).unwrap();

@@ -6,7 +6,7 @@ use super::Engine;
 use super::control::ControlTuple;
 use super::outcome::Outcome;
 use super::pinhole::{Change, PinholeKey};
-use super::session::{HALF_CLOSED, IDLE, Session, Syn};
+use super::session::{HALF_CLOSED, IDLE, Session};
 
 /// How long a connection that is over is still translated: for the last acknowledgments and their
 /// retransmissions.
@@ -183,13 +183,5 @@ impl Engine {
         changes.append(&mut session.owed);
         changes.append(&mut outcome.changes);
         Some(session)
-    }
-
-    /// Another connection takes the name of a session over that was taken out. It is queued before the kernel stops holding
-    /// back what was shifted: nothing of it passes unseen in between.
-    pub(super) fn succeed(&mut self, now: Duration, former: &Session, syn: Syn, changes: &mut Vec<Change>) {
-        let tuple = former.tuple;
-        changes.push(self.begin(now, tuple, syn).track());
-        changes.extend(former.is_marked().then_some(Change::Unshift(tuple)));
     }
 }

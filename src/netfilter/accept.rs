@@ -5,7 +5,8 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::io;
 
-use super::netlink::{Connection, DUMP, Message, Request, nft, subsystem};
+use super::connection::Connection;
+use super::netlink::{DUMP, Message, Request, nft, subsystem};
 use super::ruleset;
 use crate::config::{ChainName, Config};
 

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ftpalg::engine::control::{ClientView, ControlTuple};
 
-use super::netlink::{Attributes, Connection, Nest, Request, subsystem};
+use super::connection::Connection;
+use super::netlink::{Attributes, Nest, Request, subsystem};
 
 const IPCTNL_MSG_CT_NEW: u8 = 0;
 const IPCTNL_MSG_CT_GET: u8 = 1;

@@ -8,9 +8,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use ftpalg::engine::control::ControlTuple;
 use tracing::{debug, warn};
 
+use super::connection::Connection;
 use super::element::{Element, Set};
 use super::error::FirewallError;
-use super::netlink::Connection;
 use super::probe::has_table;
 use super::ruleset::{self, Live};
 use super::sys::{ElementBatch, Nft, Owner, Verb, transact};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ftpalg::engine::pinhole::PinholeKey;
 
+use super::connection::Connection;
 use super::element::{Element, Set};
-use super::netlink::Connection;
 use super::probe::{Counter, counters};
 
 /// What the kernel has of a pinhole.

@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use ftpalg::engine::control::ControlTuple;
 
+use super::connection::Connection;
 use super::conntrack::ConnTrack;
-use super::netlink::{Connection, Request, subsystem};
+use super::netlink::{Request, subsystem};
 
 /// `NFQNL_MSG_CONFIG`, `NFQA_CFG_CMD` and `NFQNL_CFG_CMD_PF_BIND` (nfnetlink_queue.h). The kernel has taken this
 /// command and done nothing since 3.8, which makes it a question that changes nothing.

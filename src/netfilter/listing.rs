@@ -5,9 +5,10 @@ use std::io;
 use std::thread;
 
 use super::accept::{self, FAMILIES};
+use super::connection::Connection;
 use super::error::{FirewallError, reading};
 use super::firewall::Firewall;
-use super::netlink::{Connection, DUMP, Request, nft, subsystem};
+use super::netlink::{DUMP, Request, nft, subsystem};
 use super::probe::{connect, has_table};
 use super::ruleset::{HOLD_NAMES, Live, OWN_TABLES};
 use super::sys::{self, ListStyle, Nft};

@@ -5,6 +5,7 @@
 //! finds the client's view of a control connection; [`Queue`] brings packets; [`kernel`] tells what is missing.
 
 mod accept;
+mod connection;
 pub mod conntrack;
 mod element;
 mod error;

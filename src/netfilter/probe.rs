@@ -2,9 +2,10 @@
 
 use std::io;
 
+use super::connection::Connection;
 use super::element::INET;
 use super::error::FirewallError;
-use super::netlink::{Connection, DUMP, Request, nft, subsystem};
+use super::netlink::{DUMP, Request, nft, subsystem};
 
 /// `NFTA_*` (include/uapi/linux/netfilter/nf_tables.h).
 const TABLE_NAME: u16 = 1;

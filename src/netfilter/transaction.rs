@@ -7,8 +7,8 @@ use std::time::Duration;
 use ftpalg::engine::pinhole::{Change, PinholeKey};
 use nftnl::Batch;
 
+use super::connection::Connection;
 use super::element::{Element, MixedFamilies, Set};
-use super::netlink::Connection;
 use super::sys::{ElementBatch, Verb};
 
 /// How many changes go into one batch: what the kernel answers when every message of it fails still fits a socket's

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ftpalg::engine::Engine;
+use ftpalg::engine::checksum::Checksum;
 use ftpalg::engine::control::ControlTuple;
-use ftpalg::engine::packet::Checksum;
 use ftpalg::engine::session::Tap;
 
 use super::Options;

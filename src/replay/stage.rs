@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use etherparse::PacketBuilder;
+use ftpalg::engine::checksum::Checksum;
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::event::Event;
 use ftpalg::engine::options::translate_sack;
-use ftpalg::engine::packet::{Checksum, Malformed, Packet};
+use ftpalg::engine::packet::{Malformed, Packet};
 use ftpalg::engine::pinhole::Change;
 use ftpalg::engine::session::Tap;
 use ftpalg::engine::{Engine, Verdict};

@@ -2,7 +2,8 @@
 
 use ftpalg::engine::pinhole::Change;
 
-use super::super::netlink::{Connection, DUMP, Request, nft, subsystem};
+use super::super::connection::Connection;
+use super::super::netlink::{DUMP, Request, nft, subsystem};
 use super::super::{Foreign, Watch, kernel, ruleset};
 use super::*;
 
