@@ -27,6 +27,9 @@ const TRIES: u32 = 5;
 /// How often it is told.
 const TELL: Duration = Duration::from_secs(10);
 
+/// How often the ruleset is looked at where nothing was told of it: what changes while the tables are loaded is not.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// Another ftpalg was here before this one, and puts its own table back whenever this one has put in its own.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -54,17 +57,18 @@ impl Guard {
     /// Runs for as long as the daemon.
     pub fn run(mut self) -> Outranked {
         loop {
-            match self.watch.wait(None) {
-                Ok(Some(foreign)) => {
-                    if let Err(outranked) = self.restore(&foreign) {
-                        return outranked;
-                    }
-                }
-                Ok(None) => {}
+            let foreign = match self.watch.wait(Some(LOOK)) {
+                Ok(Some(foreign)) => foreign,
+                Ok(None) if lock(&self.shared.firewall).intact() => continue,
+                Ok(None) => Foreign::Untold,
                 Err(error) => {
                     warn!("changes of the ruleset can't be watched: {error}");
                     thread::sleep(RETRY);
+                    continue;
                 }
+            };
+            if let Err(outranked) = self.restore(&foreign) {
+                return outranked;
             }
         }
     }
@@ -95,7 +99,7 @@ impl Guard {
                     let who = match foreign {
                         // A program names itself as it likes.
                         Foreign::By(program, pid) => format!("{} (process {pid})", program.escape_debug()),
-                        Foreign::Many => "many at once".to_owned(),
+                        Foreign::Untold => "somebody".to_owned(),
                     };
                     info!("ftpalg's part of the ruleset is back, which was changed by {who}");
                     tell_missing(&missing);

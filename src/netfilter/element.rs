@@ -214,7 +214,7 @@ impl Element {
         let data = self.data.filter(|_| adds).map(|data| data.bytes());
         use_it(&ElementMessage {
             table,
-            set: self.set.name(self.family),
+            set: self.set_name(),
             verb,
             key: &self.key.bytes(),
             data: data.as_deref(),
@@ -234,7 +234,7 @@ impl Element {
         let element = Nest::default().nest(ELEM_KEY, &key);
         Request::new(subsystem::NFTABLES, nft::GETSETELEM, INET, 0)
             .string(ELEM_LIST_TABLE, table)
-            .string(ELEM_LIST_SET, &self.set.name(self.family).to_string_lossy())
+            .string(ELEM_LIST_SET, &self.set_name().to_string_lossy())
             .nest(ELEM_LIST_ELEMENTS, &Nest::default().nest(LIST_ELEM, &element))
     }
 
@@ -264,12 +264,9 @@ impl Element {
         keys.collect()
     }
 
-    /// The `add element` command of the nft language.
-    pub fn command(&self) -> String {
-        let set = self.set.name(self.family).to_string_lossy();
-        let (seconds, millis) = (self.timeout.as_secs(), self.timeout.subsec_millis());
-        let data = self.data.map_or(String::new(), |data| format!(" : {data}"));
-        format!("add element inet ftpalg {set} {{ {} timeout {seconds}s{millis}ms{data} }}\n", self.key)
+    /// The name of its set.
+    pub fn set_name(&self) -> &'static CStr {
+        self.set.name(self.family)
     }
 
     /// A control connection in one of the sets keyed by its tuple.
@@ -324,6 +321,15 @@ impl Element {
     }
 }
 
+impl fmt::Display for Element {
+    /// As the nft language writes it between the braces of a set.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, millis) = (self.timeout.as_secs(), self.timeout.subsec_millis());
+        write!(f, "{} timeout {seconds}s{millis}ms", self.key)?;
+        self.data.map_or(Ok(()), |data| write!(f, " : {data}"))
+    }
+}
+
 /// Reads the key that [`Element::control`] writes.
 fn control_tuple(key: &[u8]) -> Option<ControlTuple> {
     let end = |part: &[u8]| -> Option<SocketAddr> {
@@ -357,11 +363,7 @@ mod tests {
         assert_eq!(element.key.bytes(), bytes);
         assert_eq!(control_tuple(&bytes), Some(tuple));
         assert_eq!(control_tuple(&bytes[1..]), None);
-        assert_eq!(
-            element.command(),
-            "add element inet ftpalg control4 \
-             { 192.0.2.1 . 21 . 198.51.100.2 . 40000 timeout 432000s0ms }\n"
-        );
+        assert_eq!(element.to_string(), "192.0.2.1 . 21 . 198.51.100.2 . 40000 timeout 432000s0ms");
     }
 
     #[test]

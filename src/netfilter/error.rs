@@ -13,6 +13,8 @@ pub enum FirewallError {
     Open(#[source] io::Error),
     #[error("the kernel did not take table inet ftpalg: {0}")]
     Load(String),
+    #[error("changes of the ruleset can't be watched any more: {0}")]
+    Watch(#[source] io::Error),
     #[error("ended connections stay in table inet ftpalg_hold: {0}")]
     LetPass(#[source] io::Error),
     #[error("the accept rules of accept-in could not be put in or taken out: {0}")]

@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::{Change, Pinhole, PinholeKey};
 use nftnl::expr::Expression;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::accept::{self, MissingChain};
 use super::element::{Element, Set, TABLE};
@@ -19,8 +19,9 @@ use super::error::{FirewallError, reading};
 use super::hold::Hold;
 use super::probe::{Counter, Fingerprint, connect, counters, fingerprint, generation};
 use super::ruleset::{self, Live, Replace};
-use super::sys::{NativeQueue, Nft, Queues, XtQueue, port_id};
+use super::sys::{NativeQueue, Nft, Queues, Socket, XtQueue, port_id};
 use super::transaction::{Committer, Refused};
+use super::watch::NFNLGRP_NFTABLES;
 use crate::config::{Config, WhenDown};
 
 /// The hold on nftables. One per process, shared by the workers behind a lock. Its sockets are open for as long as it
@@ -35,6 +36,8 @@ pub struct Firewall {
     fingerprint: Option<Fingerprint>,
     /// The ruleset's generation that was last seen to leave everything as it should be.
     verified: Arc<AtomicU32>,
+    /// What the kernel tells of changes, where somebody watches.
+    watched_with: Weak<Socket>,
 }
 
 impl Firewall {
@@ -49,6 +52,7 @@ impl Firewall {
             has_native_queue: None,
             fingerprint: None,
             verified: Arc::default(),
+            watched_with: Weak::new(),
         })
     }
 
@@ -86,7 +90,20 @@ impl Firewall {
         Ok(missing)
     }
 
+    /// For whoever listens the kernel writes a message of every element, 4 KB each, and keeps all of them until the end of the
+    /// transaction (`nf_tables_setelem_notify`). Of many sessions that would be much, and nobody needs it.
     fn load(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
+        let Some(socket) = self.watched_with.upgrade() else { return self.replace(live) };
+        if let Err(error) = socket.leave(NFNLGRP_NFTABLES) {
+            debug!("the kernel tells of every element: {error}");
+        }
+        let loaded = self.replace(live);
+        socket.join(NFNLGRP_NFTABLES).map_err(FirewallError::Watch)?;
+        loaded
+    }
+
+    /// Puts everything in that is text, in place of what is there.
+    fn replace(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
         self.hold.put_in(&mut self.nft, self.committer.connection(), &self.config, live);
         let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
         // All at once: a SYN that finds its pinhole but no rule that accepts it might be rejected.
@@ -321,8 +338,10 @@ impl Firewall {
         self.has_native_queue
     }
 
-    /// For [`super::watch::Watch`]: whose changes are this one's own, and which are known to have done no harm.
-    pub(super) fn own_changes(&mut self) -> ([u32; 2], Arc<AtomicU32>) {
+    /// For [`super::watch::Watch`], which listens with this socket: whose changes are this one's own, and which are known to
+    /// have done no harm.
+    pub(super) fn watched_with(&mut self, socket: &Arc<Socket>) -> ([u32; 2], Arc<AtomicU32>) {
+        self.watched_with = Arc::downgrade(socket);
         let own = self.committer.connection().port_id();
         let libnftables = self.nft.socket().and_then(port_id);
         ([own, libnftables.unwrap_or(own)], Arc::clone(&self.verified))

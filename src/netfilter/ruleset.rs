@@ -1,7 +1,8 @@
 //! The text of the table, in nft's language: nft-rules/ftpalg.nft with the configuration's numbers in front of it and
 //! the elements of live sessions behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CStr;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -60,26 +61,35 @@ impl Live<'_> {
     }
 
     fn commands(&self) -> Result<String, MixedFamilies> {
-        let mut text = String::new();
-        for tuple in self.sessions {
-            text += &Element::control(Set::Control, tuple)?.command();
-        }
-        for tuple in self.shifted.iter().chain(self.watched) {
-            text += &Element::control(Set::Shifted, tuple)?.command();
-        }
-        for pinhole in self.pinholes {
-            for element in Element::open(pinhole)? {
-                text += &element.command();
-            }
-        }
-        for (key, timeout) in self.expected {
-            text += &Element::pinhole(Set::Pending, key, *timeout)?.command();
-        }
-        for (key, timeout) in self.spent {
-            text += &Element::pinhole(Set::Spent, key, *timeout)?.command();
-        }
-        Ok(text)
+        let control = |set| move |tuple| Element::control(set, tuple);
+        let pinhole =
+            |set| move |(key, timeout): &(PinholeKey, Duration)| Element::pinhole(set, key, *timeout);
+        let sessions = self.sessions.iter().map(control(Set::Control));
+        let shifted = self.shifted.iter().chain(self.watched).map(control(Set::Shifted));
+        let expected = self.expected.iter().map(pinhole(Set::Pending));
+        let spent = self.spent.iter().map(pinhole(Set::Spent));
+        let elements: Result<Vec<_>, _> = sessions.chain(shifted).chain(expected).chain(spent).collect();
+        let open: Result<Vec<_>, _> = self.pinholes.iter().map(Element::open).collect();
+        Ok(additions("ftpalg", elements?.into_iter().chain(open?.into_iter().flatten())))
     }
+}
+
+/// The commands that add elements to a table's sets. Each adds many, for a command costs libnftables as much as an element.
+fn additions(table: &str, elements: impl Iterator<Item = Element>) -> String {
+    const AT_ONCE: usize = 500;
+    let mut by_set: BTreeMap<&CStr, Vec<Element>> = BTreeMap::new();
+    for element in elements {
+        by_set.entry(element.set_name()).or_default().push(element);
+    }
+    let mut text = String::new();
+    for (set, elements) in by_set {
+        for some in elements.chunks(AT_ONCE) {
+            let elements = some.iter().map(Element::to_string).collect::<Vec<_>>().join(", ");
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "add element inet {table} {} {{ {elements} }}", set.to_string_lossy());
+        }
+    }
+    text
 }
 
 /// The table as a running daemon would have it, for people to read.
@@ -160,17 +170,10 @@ pub fn hold_stops_watching(name: &str) -> String {
 
 /// What it is to hold from the beginning, because there was a daemon before this one.
 pub fn held(live: Live<'_>, name: &str) -> String {
-    let add = |set: &str, ControlTuple { server, client }: &ControlTuple| {
-        let version = if server.is_ipv4() { 4 } else { 6 };
-        let (here, there) = (server.ip(), client.ip());
-        let (port, other) = (server.port(), client.port());
-        format!(
-            "add element inet {name} {set}{version} {{ {here} . {port} . {there} . {other} timeout 5d }}\n"
-        )
-    };
-    let held = live.shifted.iter().chain(live.watched).map(|tuple| add("held", tuple));
-    let ports = live.server_ports(name, "watched_ports");
-    [ports].into_iter().chain(held).chain(live.sessions.iter().map(|tuple| add("watched", tuple))).collect()
+    let held = live.shifted.iter().chain(live.watched).map(|tuple| (Set::Held, tuple));
+    let watched = live.sessions.iter().map(|tuple| (Set::Watched, tuple));
+    let elements = held.chain(watched).filter_map(|(set, tuple)| Element::control(set, tuple).ok());
+    live.server_ports(name, "watched_ports") + &additions(name, elements)
 }
 
 /// The transaction that takes the table out. While shifted connections live, a table stays that lets none of their

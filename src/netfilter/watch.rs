@@ -1,5 +1,6 @@
 //! Notices when another program changes the ruleset: a firewall reload takes the table away.
 
+use std::ffi::c_int;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,8 +10,8 @@ use super::firewall::Firewall;
 use super::netlink::{Message, nft, subsystem};
 use super::sys::{Buffer, Socket};
 
-/// The bit of the multicast group `NFNLGRP_NFTABLES` (7).
-const GROUP_NFTABLES: u32 = 1 << 6;
+/// The multicast group of nftables (include/uapi/linux/netfilter/nfnetlink.h).
+pub const NFNLGRP_NFTABLES: c_int = 7;
 /// `NFTA_GEN_*` (include/uapi/linux/netfilter/nf_tables.h).
 const GEN_ID: u16 = 1;
 const GEN_PROC_PID: u16 = 2;
@@ -25,14 +26,14 @@ const PORT_ID_OFFSET: u32 = 12;
 pub enum Foreign {
     /// This program's, by name and process id as the kernel knows them.
     By(String, u32),
-    /// So many at once that the kernel could not tell them all.
-    Many,
+    /// Whose it was the kernel did not tell: it could not tell all of them, or was not listened to.
+    Untold,
 }
 
 /// A socket on which the kernel tells of every new generation of the ruleset, except those that the
 /// [`Firewall`] itself makes: the kernel's own filter keeps these from waking anybody.
 pub struct Watch {
-    socket: Socket,
+    socket: Arc<Socket>,
     buffer: Buffer,
     verified: Arc<AtomicU32>,
 }
@@ -40,14 +41,15 @@ pub struct Watch {
 impl Watch {
     /// Starts to listen.
     pub fn open(firewall: &mut Firewall) -> io::Result<Self> {
-        let (own_port_ids, verified) = firewall.own_changes();
-        let socket = Socket::open(GROUP_NFTABLES)?;
+        let socket = Arc::new(Socket::open(0)?);
+        let (own_port_ids, verified) = firewall.watched_with(&socket);
         socket.attach_filter(&mut generations_of_others(own_port_ids))?;
+        socket.join(NFNLGRP_NFTABLES)?;
         Ok(Watch { socket, buffer: Buffer::new(), verified })
     }
 
     /// Waits for a change by somebody else, for so long or for ever; `None` when the time is over. Then ask
-    /// [`Firewall::intact`].
+    /// [`Firewall::intact`]. What happens while the [`Firewall`] loads its tables is not told.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Option<Foreign>> {
         loop {
             match self.socket.wait(timeout) {
@@ -66,7 +68,9 @@ impl Watch {
                         }
                     }
                 }
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(Some(Foreign::Many)),
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    return Ok(Some(Foreign::Untold));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),

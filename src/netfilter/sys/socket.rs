@@ -75,6 +75,8 @@ pub struct Socket(mnl::Socket);
 
 // SAFETY: `struct mnl_socket` is a file descriptor and its address; it has no tie to a thread.
 unsafe impl Send for Socket {}
+// SAFETY: nothing that is shared of it changes; the kernel orders what several threads do with a descriptor.
+unsafe impl Sync for Socket {}
 
 impl Socket {
     /// Opens and binds a socket, listening to the multicast groups of the bit mask.
@@ -119,6 +121,25 @@ impl Socket {
             n if n < 0 => Err(io::Error::last_os_error()),
             n => Ok(n > 0),
         }
+    }
+
+    /// Listens to a multicast group (netlink(7)).
+    pub fn join(&self, group: c_int) -> io::Result<()> {
+        self.set_membership(libc::NETLINK_ADD_MEMBERSHIP, group)
+    }
+
+    /// Listens to it no longer.
+    pub fn leave(&self, group: c_int) -> io::Result<()> {
+        self.set_membership(libc::NETLINK_DROP_MEMBERSHIP, group)
+    }
+
+    fn set_membership(&self, option: c_int, group: c_int) -> io::Result<()> {
+        let size = libc::socklen_t::try_from(size_of_val(&group)).map_err(io::Error::other)?;
+        // SAFETY: the option takes an int, which lives through the call.
+        let set = unsafe {
+            libc::setsockopt(self.0.as_raw_fd(), libc::SOL_NETLINK, option, (&raw const group).cast(), size)
+        };
+        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Has the kernel throw away what this classic BPF program does not let through.

@@ -3,8 +3,12 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+
+use netlab::Signal;
 
 use crate::harness::{Net, Plan, ServerKind, Setup, Topology};
 use crate::life::{Session, finish, tapped, tapped_net, wait_until};
@@ -53,6 +57,30 @@ fn what_is_damaged_by_hand_is_mended_under_live_sessions() -> Result<()> {
         session.quit()?;
     }
     finish(net, wiretap)
+}
+
+/// At all moments of reading the configuration anew, in some of which the daemon does not listen.
+#[test]
+fn a_table_that_is_deleted_while_it_is_loaded_comes_back() -> Result<()> {
+    let mut net = Setup::new(Topology::Masquerade).build()?;
+    let server = net.serve(ServerKind::Vsftpd)?;
+    let mut session = Session::open(&net, &server)?;
+    let mut longest = Duration::ZERO;
+    for delay in 0..40 {
+        net.daemons[0].process.signal(Signal::SIGHUP)?;
+        thread::sleep(Duration::from_micros(500 * delay));
+        net.router().nft("add table inet ftpalg; delete table inet ftpalg")?;
+        let start = Instant::now();
+        wait_until("the table is back", || {
+            let chain = net.router().run("nft", ["list", "chain", "inet", "ftpalg", "divert"])?.stdout;
+            Ok(chain.to_lowercase().contains("queue"))
+        })?;
+        longest = longest.max(start.elapsed());
+    }
+    println!("back after {longest:.1?} at the latest");
+    session.fetch_in_all_modes()?;
+    session.quit()?;
+    net.finish()
 }
 
 /// Fills a set with what is of no use to anybody, as far as it takes it.
