@@ -48,16 +48,22 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(&tuple) else { return };
         let Some(syn) = session.gives_way(packet) else { return };
         if let Some(former) = self.take_out(tuple, &mut outcome.changes) {
-            self.succeed(now, &former, syn, &mut outcome.changes);
+            self.succeed(now, tuple, former.is_marked(), syn, &mut outcome.changes);
         }
     }
 
-    /// Another connection takes the name of a session over that was taken out. It is queued before the kernel stops holding
-    /// back what was shifted: nothing of it passes unseen in between.
-    pub(super) fn succeed(&mut self, now: Duration, former: &Session, syn: Syn, changes: &mut Vec<Change>) {
-        let tuple = former.tuple;
+    /// Another connection takes the name of one over that was taken out, and may have been marked. It is queued before the
+    /// kernel stops holding back what was shifted: nothing of it passes unseen in between.
+    pub(super) fn succeed(
+        &mut self,
+        now: Duration,
+        tuple: ControlTuple,
+        was_marked: bool,
+        syn: Syn,
+        changes: &mut Vec<Change>,
+    ) {
         changes.push(self.begin(now, tuple, syn).track());
-        changes.extend(former.is_marked().then_some(Change::Unshift(tuple)));
+        changes.extend(was_marked.then_some(Change::Unshift(tuple)));
     }
 
     /// A SYN from a server to a port that a PORT or EPRT has named and no 200 has opened. Where that command is the

@@ -17,7 +17,6 @@ use super::control::ControlTuple;
 use super::decision::Verdict;
 use super::outcome::Outcome;
 use super::packet::Packet;
-use super::pinhole::Change;
 use super::session::{HALF_CLOSED, IDLE, Syn, Tap};
 
 /// How far below a segment's own numbers those of a question lie, as long as it is not known what they should be: more
@@ -129,8 +128,7 @@ impl Engine {
                 return Some(Verdict::Drop);
             };
             self.lost.remove(&tuple);
-            let track = self.begin(now, tuple, syn).track();
-            outcome.changes.extend([track, Change::Unshift(tuple)]);
+            self.succeed(now, tuple, true, syn, &mut outcome.changes);
             return None;
         }
         let goes_on = lost.segment(now, tap, packet);

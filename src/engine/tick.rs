@@ -159,7 +159,7 @@ impl Engine {
             }
             let Some(session) = self.take_out(tuple, changes) else { return };
             if let Some(syn) = session.successor() {
-                return self.succeed(now, &session, syn, changes);
+                return self.succeed(now, tuple, session.is_marked(), syn, changes);
             }
         } else if self.lost.get(&tuple).is_some_and(|lost| lost.has_expired(now)) {
             self.lost.remove(&tuple);
