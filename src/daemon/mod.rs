@@ -94,15 +94,15 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let watch = Watch::open(&mut firewall).context("changes of the ruleset can't be watched")?;
 
     // Several share the log with what waits for them.
-    let number = if config.workers > 1 { config.workers + 1 } else { 1 };
+    let sharing = if config.workers > 1 { config.workers + 1 } else { 1 };
     let engines = (0..config.workers).map(|worker| {
         let mut engine = Engine::new(policy(&config, worker), seed());
-        engine.share_numbers(worker, number);
+        engine.share_numbers(worker, sharing);
         engine.share_room(config.workers);
         Arc::new(Mutex::new(engine))
     });
     let mut parking = Engine::new(policy(&config, 0), seed());
-    parking.share_numbers(config.workers, number);
+    parking.share_numbers(config.workers, sharing);
     let shared = Arc::new(Shared::new(engines.collect(), parking, firewall, store));
     shared.take_up(saved, held_back, &mut conntrack)?;
     match serve(&shared, &config, watch, conntrack, metrics) {

@@ -16,7 +16,7 @@ pub struct Connection {
 impl Connection {
     /// Opens the socket.
     pub fn open() -> io::Result<Self> {
-        Ok(Connection { socket: Socket::open(0)?, buffer: Buffer::new(), sequence: 0 })
+        Ok(Connection { socket: Socket::open()?, buffer: Buffer::new(), sequence: 0 })
     }
 
     /// Opens one to the kernel's routing.

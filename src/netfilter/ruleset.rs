@@ -61,35 +61,45 @@ impl Live<'_> {
     }
 
     fn commands(&self) -> Result<String, MixedFamilies> {
-        let control = |set| move |tuple| Element::control(set, tuple);
-        let pinhole =
-            |set| move |(key, timeout): &(PinholeKey, Duration)| Element::pinhole(set, key, *timeout);
-        let sessions = self.sessions.iter().map(control(Set::Control));
-        let shifted = self.shifted.iter().chain(self.watched).map(control(Set::Shifted));
-        let expected = self.expected.iter().map(pinhole(Set::Pending));
-        let spent = self.spent.iter().map(pinhole(Set::Spent));
-        let elements: Result<Vec<_>, _> = sessions.chain(shifted).chain(expected).chain(spent).collect();
-        let open: Result<Vec<_>, _> = self.pinholes.iter().map(Element::open).collect();
-        Ok(additions("ftpalg", elements?.into_iter().chain(open?.into_iter().flatten())))
+        let mut additions = Additions::default();
+        for tuple in self.sessions {
+            additions.add(&Element::control(Set::Control, tuple)?);
+        }
+        for tuple in self.shifted.iter().chain(self.watched) {
+            additions.add(&Element::control(Set::Shifted, tuple)?);
+        }
+        for pinhole in self.pinholes {
+            Element::open(pinhole)?.iter().for_each(|element| additions.add(element));
+        }
+        for (key, timeout) in self.expected {
+            additions.add(&Element::pinhole(Set::Pending, key, *timeout)?);
+        }
+        for (key, timeout) in self.spent {
+            additions.add(&Element::pinhole(Set::Spent, key, *timeout)?);
+        }
+        Ok(additions.commands("ftpalg"))
     }
 }
 
-/// The commands that add elements to a table's sets. Each adds many, for a command costs libnftables as much as an element.
-fn additions(table: &str, elements: impl Iterator<Item = Element>) -> String {
-    const AT_ONCE: usize = 500;
-    let mut by_set: BTreeMap<&CStr, Vec<Element>> = BTreeMap::new();
-    for element in elements {
-        by_set.entry(element.set_name()).or_default().push(element);
+/// Elements to be added, as text, by the names of their sets. A command for all of a set, because one of its own costs
+/// libnftables as much as an element.
+#[derive(Default)]
+struct Additions(BTreeMap<&'static CStr, String>);
+
+impl Additions {
+    fn add(&mut self, element: &Element) {
+        let list = self.0.entry(element.set_name()).or_default();
+        let separator = if list.is_empty() { "" } else { ", " };
+        // Writing to a String does not fail.
+        let _ = write!(list, "{separator}{element}");
     }
-    let mut text = String::new();
-    for (set, elements) in by_set {
-        for some in elements.chunks(AT_ONCE) {
-            let elements = some.iter().map(Element::to_string).collect::<Vec<_>>().join(", ");
-            // Writing to a String does not fail.
-            let _ = writeln!(text, "add element inet {table} {} {{ {elements} }}", set.to_string_lossy());
-        }
+
+    fn commands(&self, table: &str) -> String {
+        let command = |(set, list): (&&CStr, &String)| {
+            format!("add element inet {table} {} {{ {list} }}\n", set.to_string_lossy())
+        };
+        self.0.iter().map(command).collect()
     }
-    text
 }
 
 /// The table as a running daemon would have it, for people to read.
@@ -172,8 +182,11 @@ pub fn hold_stops_watching(name: &str) -> String {
 pub fn held(live: Live<'_>, name: &str) -> String {
     let held = live.shifted.iter().chain(live.watched).map(|tuple| (Set::Held, tuple));
     let watched = live.sessions.iter().map(|tuple| (Set::Watched, tuple));
-    let elements = held.chain(watched).filter_map(|(set, tuple)| Element::control(set, tuple).ok());
-    live.server_ports(name, "watched_ports") + &additions(name, elements)
+    let mut additions = Additions::default();
+    for element in held.chain(watched).flat_map(|(set, tuple)| Element::control(set, tuple)) {
+        additions.add(&element);
+    }
+    live.server_ports(name, "watched_ports") + &additions.commands(name)
 }
 
 /// The transaction that takes the table out. While shifted connections live, a table stays that lets none of their

@@ -8,7 +8,7 @@ use ftpalg::engine::pinhole::{Change, PinholeKey};
 use nftnl::Batch;
 
 use super::connection::Connection;
-use super::element::{Element, MixedFamilies, Set};
+use super::element::{Element, MixedFamilies, Set, TABLE};
 use super::sys::{ElementBatch, Verb};
 
 /// How many changes go into one batch: what the kernel answers when every message of it fails still fits a socket's
@@ -240,7 +240,7 @@ impl Committer {
 
     /// Whether the kernel holds an element, whatever its data.
     pub fn is_there(&mut self, element: &Element) -> bool {
-        self.connection.request(element.question(), |_| {}).is_ok()
+        self.is_there_in(element, &TABLE.to_string_lossy())
     }
 
     /// The same of another table.

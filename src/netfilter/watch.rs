@@ -41,7 +41,7 @@ pub struct Watch {
 impl Watch {
     /// Starts to listen.
     pub fn open(firewall: &mut Firewall) -> io::Result<Self> {
-        let socket = Arc::new(Socket::open(0)?);
+        let socket = Arc::new(Socket::open()?);
         let (own_port_ids, verified) = firewall.watched_with(&socket);
         socket.attach_filter(&mut generations_of_others(own_port_ids))?;
         socket.join(NFNLGRP_NFTABLES)?;

@@ -79,19 +79,19 @@ unsafe impl Send for Socket {}
 unsafe impl Sync for Socket {}
 
 impl Socket {
-    /// Opens and binds a socket, listening to the multicast groups of the bit mask.
-    pub fn open(groups: u32) -> io::Result<Self> {
-        Self::open_on(mnl::Bus::Netfilter, groups)
+    /// Opens and binds a socket.
+    pub fn open() -> io::Result<Self> {
+        Self::open_on(mnl::Bus::Netfilter)
     }
 
     /// The same to the kernel's routing (rtnetlink(7)).
     pub fn open_to_routing() -> io::Result<Self> {
-        Self::open_on(mnl::Bus::Route, 0)
+        Self::open_on(mnl::Bus::Route)
     }
 
-    fn open_on(bus: mnl::Bus, groups: u32) -> io::Result<Self> {
+    fn open_on(bus: mnl::Bus) -> io::Result<Self> {
         let socket = mnl::Socket::open(bus)?;
-        socket.bind(groups, mnl::mnl_sys::MNL_SOCKET_AUTOPID)?;
+        socket.bind(0, mnl::mnl_sys::MNL_SOCKET_AUTOPID)?;
         // SAFETY: the descriptor is open; F_SETFL takes an int.
         let set = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
         if set < 0 { Err(io::Error::last_os_error()) } else { Ok(Socket(socket)) }
