@@ -143,6 +143,12 @@ impl Firewall {
         self.hold.owner(&self.nft)
     }
 
+    /// Whether libnftables' socket could be told, without which no table outlives a flush.
+    #[cfg(test)]
+    pub fn can_hold(&self) -> bool {
+        self.nft.socket().is_some()
+    }
+
     /// Sockets of earlier daemons, to which such tables belong.
     pub fn inherit(&mut self, sockets: Vec<OwnedFd>) {
         self.hold.inherit(sockets);

@@ -91,7 +91,7 @@ impl Net {
         router.sh(ADMIN);
         let (configuration, shifted) = (configuration.clone(), shifted.to_vec());
         let firewall = router.run(move || {
-            let mut firewall = Firewall::open(&configuration).unwrap();
+            let mut firewall = open_firewall(&configuration);
             assert_eq!(firewall.install(Live { shifted: &shifted, ..Live::default() }).unwrap(), []);
             firewall
         });

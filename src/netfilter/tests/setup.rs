@@ -29,7 +29,7 @@ fn this_kernel_has_what_is_needed() {
     host.run(|| {
         let missing: Vec<String> = kernel::missing().iter().map(ToString::to_string).collect();
         assert_eq!(missing, [""; 0]);
-        Firewall::open(&config()).unwrap();
+        open_firewall(&config());
     });
     assert_eq!(host.sh("nft list ruleset"), "", "a check changes nothing");
 }
@@ -102,7 +102,7 @@ fn a_table_of_another_version_makes_way() {
     let host = Host::new();
     host.sh("nft add table inet ftpalg; nft add set inet ftpalg open4 '{ type ipv4_addr; }'");
     host.sh("nft add chain inet ftpalg leave_input '{ type filter hook forward priority 3; }'");
-    host.run(|| Firewall::open(&config()).unwrap().install(Live::default()).unwrap());
+    host.run(|| open_firewall(&config()).install(Live::default()).unwrap());
     assert!(host.sh("nft list chain inet ftpalg leave_input").contains("hook input"));
 }
 
@@ -112,7 +112,7 @@ fn there_is_one_accept_rule_at_the_top_of_each_chain() {
     host.sh(ADMIN);
     let run = |config: Config| {
         host.run(move || {
-            let mut firewall = Firewall::open(&config).unwrap();
+            let mut firewall = open_firewall(&config);
             let missing = firewall.install(Live::default()).unwrap();
             (firewall, missing)
         })
@@ -174,7 +174,7 @@ fn what_has_ended_is_not_held_up_any_more() {
         tuple("[2001:db8::1]:40000", "[2001:db8::2]:21"),
     ];
     let mut firewall = host.run(move || {
-        let mut firewall = Firewall::open(&config()).unwrap();
+        let mut firewall = open_firewall(&config());
         firewall.install(Live { shifted: &tuples, ..Live::default() }).unwrap();
         firewall
     });
@@ -197,7 +197,7 @@ fn damage_of_any_kind_is_noticed_and_put_back() {
     let host = Host::new();
     host.sh(ADMIN);
     let mut firewall = host.run(|| {
-        let mut firewall = Firewall::open(&with_accept_in(&["inet filter forward"])).unwrap();
+        let mut firewall = open_firewall(&with_accept_in(&["inet filter forward"]));
         firewall.install(Live::default()).unwrap();
         firewall
     });
@@ -264,7 +264,7 @@ fn the_printed_table_is_the_one_that_is_installed() {
 fn own_changes_wake_nobody() {
     let host = Host::new();
     let (mut firewall, mut watch) = host.run(|| {
-        let mut firewall = Firewall::open(&config()).unwrap();
+        let mut firewall = open_firewall(&config());
         let watch = Watch::open(&mut firewall).unwrap();
         (firewall, watch)
     });
