@@ -149,6 +149,12 @@ impl Firewall {
         self.nft.socket().is_some()
     }
 
+    /// As where libnftables' socket can't be told.
+    #[cfg(test)]
+    pub fn forget_socket(&mut self) {
+        self.nft.forget_socket();
+    }
+
     /// Sockets of earlier daemons, to which such tables belong.
     pub fn inherit(&mut self, sockets: Vec<OwnedFd>) {
         self.hold.inherit(sockets);

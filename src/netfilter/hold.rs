@@ -34,7 +34,7 @@ enum State {
     Untried,
     /// It is in, for packets with this mark and connections to these ports.
     With(u32, Vec<u16>),
-    /// The kernel, or libnftables, does not know tables that have an owner.
+    /// The kernel, or libnftables, does not know tables that have an owner, or the owner can't be told.
     Without,
 }
 
@@ -73,13 +73,17 @@ impl Hold {
             }
         };
         let text = format!("{before}{}{}", ruleset::hold(config, self.name), ruleset::held(live, self.name));
-        self.state = match nft.run(&text) {
+        let put_in = match nft.socket() {
+            Some(_) => {
+                nft.run(&text).map_err(|error| format!("this kernel has no tables with an owner ({error})"))
+            }
+            // Whose elements are given over that socket alone: translated packets would be held up by an empty set.
+            None => Err("it can't be told which socket is libnftables' (is /proc mounted?)".to_owned()),
+        };
+        self.state = match put_in {
             Ok(()) => State::With(config.mark, config.control_ports.clone()),
-            Err(error) => {
-                warn!(
-                    "a firewall reload may corrupt FTP sessions whose text was changed: this kernel has no tables with \
-                     an owner ({error})"
-                );
+            Err(why) => {
+                warn!("a firewall reload may corrupt FTP sessions whose text was changed: {why}");
                 State::Without
             }
         };

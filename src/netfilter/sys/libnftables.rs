@@ -69,6 +69,12 @@ impl Nft {
         self.socket.map(|socket| unsafe { BorrowedFd::borrow_raw(socket) })
     }
 
+    /// As where there is no proc(5).
+    #[cfg(test)]
+    pub fn forget_socket(&mut self) {
+        self.socket = None;
+    }
+
     /// Runs commands as one transaction. The error is what `nft` would have said, each thing once.
     pub fn run(&mut self, commands: &str) -> Result<(), String> {
         let commands = CString::new(commands).map_err(|e| e.to_string())?;

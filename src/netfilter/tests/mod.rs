@@ -153,13 +153,13 @@ fn pinhole(source: &str, dialled: &str, to: &str, from: &str, mark: u32) -> Pinh
     }
 }
 
-/// A host with a firewall installed by `configuration`, nothing live.
 /// libnftables' socket is told by its being the only new one, which it is not where another test opens one just then.
 fn open_firewall(configuration: &Config) -> Firewall {
     let mut tries = (0..100).map(|_| Firewall::open(configuration).unwrap());
     tries.find(Firewall::can_hold).expect("one of which the socket can be told")
 }
 
+/// A host with a firewall installed by `configuration`, nothing live.
 fn installed(configuration: &Config) -> (Host, Firewall) {
     let host = Host::new();
     let configuration = configuration.clone();

@@ -192,6 +192,23 @@ fn what_has_ended_is_not_held_up_any_more() {
     assert_eq!(held(), 0);
 }
 
+/// A table that would hold up what is translated would be in, and nobody could tell it what to let through.
+#[test]
+fn without_its_socket_there_is_no_table_that_outlives_a_flush() {
+    let host = Host::new();
+    let shifted = tuple("203.0.113.1:40000", "198.51.100.9:21");
+    let mut firewall = host.run(|| {
+        let mut firewall = open_firewall(&config());
+        firewall.forget_socket();
+        firewall.install(Live::default()).unwrap();
+        firewall
+    });
+    assert_eq!((firewall.translated_mark(), firewall.hold_owner().map(|(name, _)| name)), (None, None));
+    firewall.commit(&[Change::Track(shifted), Change::Shift(shifted)]).unwrap();
+    assert_eq!(host.sh("nft list tables"), "table inet ftpalg\n");
+    assert!(host.sh("nft list set inet ftpalg shifted4").contains("198.51.100.9 . 21"));
+}
+
 #[test]
 fn damage_of_any_kind_is_noticed_and_put_back() {
     let host = Host::new();
