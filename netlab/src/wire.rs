@@ -12,7 +12,7 @@ pub struct Disorder {
     pub loss: u8,
     /// Packets that arrive twice; the second may come later.
     pub duplicates: u8,
-    /// Short packets that later ones overtake.
+    /// Short packets that later ones overtake; no SYN, which later ones are not there to overtake.
     pub late: u8,
 }
 
@@ -86,7 +86,8 @@ fn hold_back(host: &Host, interface: &str) -> Result<()> {
 }
 
 /// The chain for frames that come in by `from` and leave by `to`. The copy of a doubled frame is sent before
-/// the frame itself may be held back.
+/// the frame itself may be held back. A repeated SYN that comes behind a repeated FIN is a new connection for conntrack
+/// (TIME_WAIT in `nf_conntrack_tcp_packet`): it forgets the old one, and no router passes the old one's packets any more.
 fn direction(from: &str, to: &str, Disorder { loss, duplicates, late }: Disorder) -> String {
     format!(
         "chain from_{from} {{
@@ -94,6 +95,7 @@ fn direction(from: &str, to: &str, Disorder { loss, duplicates, late }: Disorder
             ether type arp fwd to \"{to}\"
             numgen random mod 100 < {loss} counter name lost drop
             numgen random mod 100 < {duplicates} counter name doubled dup to \"{to}\"
+            tcp flags & (syn | ack) == syn fwd to \"{to}\"
             meta length < 200 numgen random mod 100 < {late} counter name late meta priority set 1:2
             fwd to \"{to}\"
         }}\n"

@@ -99,7 +99,7 @@ impl Scene {
             return;
         }
         let mut transfers: Vec<_> = (0..2 + dice.below(6)).map(|_| transfer(dice)).collect();
-        transfers.retain(|transfer| works_over_bad_wires(client, server.kind, mode, *transfer));
+        transfers.retain(|transfer| client.copes_with_bad_wires(server.kind, mode, *transfer));
         if transfers.is_empty() {
             return;
         }
@@ -265,18 +265,6 @@ fn all_closed(host: &Host) -> Result<bool> {
 
 fn pick<'a, T>(dice: &mut Dice, from: &'a [T]) -> &'a T {
     &from[usize::try_from(dice.below(from.len() as u64)).unwrap_or(0)]
-}
-
-/// Whether the two programs can do it without any router between them, where the last acknowledgment of the data
-/// connection's handshake may be lost.
-fn works_over_bad_wires(client: Client, server: ServerKind, mode: Mode, transfer: Transfer) -> bool {
-    match (client, server, transfer) {
-        // The 226 comes before the data connection is there, and curl gives up (CURLE_WEIRD_SERVER_REPLY).
-        (Client::Curl, _, Transfer::Get("empty")) => !mode.is_active(),
-        // pyftpdlib closes a connection that has sent all its data before it is accepted, and replies nothing.
-        (_, ServerKind::Pyftpdlib, Transfer::Put(_)) => mode.is_active(),
-        _ => true,
-    }
 }
 
 fn transfer(dice: &mut Dice) -> Transfer {
