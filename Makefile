@@ -1,7 +1,8 @@
 # make demo       installs what is missing, builds, and shows FTP through NAT without and with ftpalg
 # make test       installs what is missing, and runs every test, some of them again under Debian's own kernel
 # make fuzz       runs the fuzz targets for FUZZ_SECONDS, 15 if nothing is said; make test does so as well
-# make load       10,000 sessions at the same time and 100,000 transfers, twice: some ten minutes
+# make load       10,000 sessions at the same time and 100,000 transfers, twice, and once more with a daemon that is killed:
+#                 some fifteen minutes
 # make soak       half an hour of real programs, bad wires, kills and reloads; SOAK=SECONDS for less or more
 # make bench      ftpalg beside the kernel's helper, conntrackd's and a bare queue: rewrites the figures of
 #                 docs/performance.md, in some ten minutes on a quiet machine
