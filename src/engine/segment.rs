@@ -1,6 +1,7 @@
 //! A segment of an established control connection: acknowledgments and positions are translated, new bytes are
 //! read and edited, bytes that were seen before are edited as they were then.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::editor::Editor;
@@ -108,14 +109,7 @@ impl Session {
     ) -> Disposition {
         self.watch(outcome);
         let Some((stream, _)) = self.streams(tap) else { return Disposition::Pass };
-        if !stream.asks(now) {
-            return Disposition::Drop;
-        }
-        packet.set_sequence(sequence_of(stream.below_what_the_receiver_has()));
-        packet.set_payload(&[]);
-        packet.set_urgent(None);
-        packet.clear_end_flags();
-        Disposition::Edited
+        if stream.asks(now) { become_question(packet, stream) } else { Disposition::Drop }
     }
 
     /// A segment with bytes before it missing: dropped, unless they passed unseen.
@@ -221,14 +215,17 @@ impl Session {
             {
                 return Disposition::Drop;
             }
-            Place::Old | Place::Outside if inspected && !stream.agrees(position, data, loose) => {
+            Place::Old if inspected && !stream.agrees(position, data, loose) => {
+                return become_question(packet, stream);
+            }
+            Place::Outside if inspected && !stream.agrees(position, data, loose) => {
                 return Disposition::Drop;
             }
             Place::Next => {
                 let seen = usize::try_from(stream.next - position).unwrap_or(data.len()).min(data.len());
                 let (old, new) = data.split_at(seen);
                 if !stream.agrees(position, old, false) {
-                    return Disposition::Drop;
+                    return become_question(packet, stream);
                 }
                 stream.goes_on();
                 if let Some(last) = old.last().filter(|_| stream.line.may_begin()) {
@@ -242,12 +239,22 @@ impl Session {
             Place::Old | Place::Ahead | Place::Outside => {}
         }
         let Some((stream, _)) = self.streams(tap) else { return Disposition::Pass };
-        let rendered = render(stream, position, data, taken);
+        let end = position + data.len() as u64;
+        // What can't be said as it was said before need not be: only its acknowledgment was lost. Other words in its place
+        // would be a forgery for whoever else is on the path.
+        let is_looked_at = place != Place::Outside && !packet.is_reset();
+        let skipped = if is_looked_at { stream.unrepeatable(position, end) } else { 0 };
+        let skipped = usize::try_from(skipped).unwrap_or(data.len());
+        let is_fin_news = packet.is_fin() && taken == data.len() && !stream.has_acknowledged_fin(end);
+        if skipped > 0 && skipped >= taken && !is_fin_news {
+            return become_question(packet, stream);
+        }
+        let rendered = render(stream, position, data, skipped..taken);
         let receivers_urgent = packet.urgent().map(|urgent| {
             let at = stream.edits.forward(position + u64::from(urgent));
             u16::try_from(at.saturating_sub(rendered.position)).unwrap_or(u16::MAX)
         });
-        let ends_here = position + data.len() as u64 == stream.next;
+        let ends_here = end == stream.next;
         let finishes = packet.is_fin() && !rendered.is_cut && ends_here && !stream.finished;
         if finishes && place != Place::Outside {
             stream.finished = true;
@@ -303,6 +310,16 @@ impl Session {
     }
 }
 
+/// In place of a segment, an empty one below what its receiver has, which answers with what it has (RFC 9293, section
+/// 3.10.7.4), as it answers a keepalive (RFC 1122, section 4.2.3.6).
+fn become_question(packet: &mut Packet<'_>, stream: &Stream) -> Disposition {
+    packet.set_sequence(sequence_of(stream.below_what_the_receiver_has()));
+    packet.set_payload(&[]);
+    packet.set_urgent(None);
+    packet.clear_end_flags();
+    Disposition::Edited
+}
+
 /// Who listens when an address stands in a line of this direction.
 fn mode_of(tap: Tap) -> Mode {
     match tap {
@@ -311,16 +328,17 @@ fn mode_of(tap: Tap) -> Mode {
     }
 }
 
-/// The first `taken` bytes of `data` as they go on.
-fn render(stream: &Stream, position: u64, data: &[u8], taken: usize) -> Rendered {
-    let kept = data.get(..taken).unwrap_or(data);
-    let mut is_cut = taken < data.len();
-    if !stream.edits.any_in_flight() || data.is_empty() {
-        let payload = is_cut.then(|| kept.to_vec());
-        return Rendered { position: stream.edits.forward(position), payload, is_cut };
+/// These bytes of `data` as they go on; what lies before them is left out.
+fn render(stream: &Stream, position: u64, data: &[u8], taken: Range<usize>) -> Rendered {
+    let mut is_cut = taken.end < data.len();
+    let from = position + taken.start as u64;
+    let kept = data.get(taken).unwrap_or(data);
+    if !stream.edits.any_in_flight() || kept.is_empty() {
+        let payload = (kept.len() < data.len()).then(|| kept.to_vec());
+        return Rendered { position: stream.edits.forward(from), payload, is_cut };
     }
-    let mut payload = Vec::with_capacity(data.len() + 64);
-    let at = stream.edits.render(position, kept, &mut payload);
+    let mut payload = Vec::with_capacity(kept.len() + 64);
+    let at = stream.edits.render(from, kept, &mut payload);
     let limit = data.len().max(GROWS_TO);
     if payload.len() > limit {
         payload.truncate(limit);

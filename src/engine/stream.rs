@@ -204,8 +204,7 @@ impl Stream {
     }
 
     /// Something comes that goes on where the stream stands, or ahead of it, and may have passed before: an edit would
-    /// change what its receiver has already. It waits. Returns whether the receiver is to be asked in its place: by an
-    /// empty segment below what it has, which is answered with what it has (RFC 9293, section 3.10.7.4).
+    /// change what its receiver has already. It waits. Returns whether the receiver is to be asked in its place.
     pub fn asks(&mut self, now: Duration) -> bool {
         let since = match self.absence {
             Absence::Waiting { since } | Absence::Asked { since } => since,
@@ -235,9 +234,20 @@ impl Stream {
         passed
     }
 
-    /// The position, in both spaces as long as nothing was edited, of a byte that the receiver certainly has.
+    /// The receiver's position of a byte that it certainly has.
     pub fn below_what_the_receiver_has(&self) -> u64 {
-        self.acknowledged - 1
+        self.edits.forward(self.acknowledged) - 1
+    }
+
+    /// How many of the bytes `position..end`, from the first, can't be said again as they were said before, because what
+    /// was edited in them is forgotten: the receiver has them.
+    pub fn unrepeatable(&self, position: u64, end: u64) -> u64 {
+        if self.edits.have_forgotten() { self.acknowledged.min(end).saturating_sub(position) } else { 0 }
+    }
+
+    /// Whether the receiver has acknowledged a FIN at `position`.
+    pub fn has_acknowledged_fin(&self, position: u64) -> bool {
+        self.acknowledged > position
     }
 
     /// Something comes that goes on where the stream stands, and can't be hurt by having passed before.

@@ -109,6 +109,32 @@ fn a_client_on_the_router_in_disorder() -> Result<()> {
     )
 }
 
+/// What is sent again though it has arrived passes the second router as it passed the first time, or not at all: it takes
+/// other words for a forgery. The data connection takes a second to begin, so that nothing else is said meanwhile that
+/// would tell what has arrived.
+#[test]
+fn acknowledgments_lost_behind_two_nat_routers() -> Result<()> {
+    let net = Setup::new(Topology::BothNat).plan(Plan::LongInside).build()?;
+    for (end, control) in [(net.client(), "sport 21"), (net.server(), "dport 21")] {
+        end.nft(&format!(
+            "table inet bad {{
+                set dialled {{ type inet_service; flags dynamic; size 1024; elements = {{ 21 }} }}
+                chain in {{
+                    type filter hook input priority -400;
+                    tcp {control} tcp flags & (syn | fin | psh) == 0 numgen random mod 2 == 0 drop
+                    tcp flags & (syn | ack) == syn tcp dport != @dialled add @dialled {{ tcp dport }} drop
+                }}
+            }}"
+        ))?;
+    }
+    let server = net.serve(ServerKind::Vsftpd)?;
+    let transfers = [Transfer::Get("small"), Transfer::Put("small")].repeat(2);
+    for mode in [Mode::Pasv, Mode::Port] {
+        net.session(Client::LftpPipelined, mode, &server, &transfers)?;
+    }
+    net.finish()
+}
+
 #[test]
 fn many_edits_in_disorder() -> Result<()> {
     for (topology, plan) in [(Topology::Masquerade, Plan::ShortInside), (Topology::BothNat, Plan::LongInside)]

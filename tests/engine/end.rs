@@ -389,6 +389,14 @@ impl End {
             self.peers_end = Some(end);
         }
         if at < base && length > 0 {
+            // Another ALG or an intrusion detection on the path takes it for a forgery.
+            let repeated = &self.received[usize::try_from(at).unwrap()..];
+            assert!(
+                repeated.iter().zip(data).all(|(had, again)| had == again),
+                "a retransmission says something else: {:?} after {:?}",
+                String::from_utf8_lossy(data),
+                String::from_utf8_lossy(&repeated[..data.len().min(repeated.len())])
+            );
             self.duplicate = Some((at, base.min(at + length)));
         }
         let in_order = at <= base && at + length + u64::from(segment.fin) > expected;
