@@ -125,6 +125,8 @@ impl World {
             Hop::RouterFromClient => self.route(Tap::ToServer, Hop::Server, segment),
             Hop::RouterFromServer => self.route(Tap::ToClient, Hop::Client, segment),
         }
+        let is_contradicted = self.client.was_contradicted || self.server.was_contradicted;
+        assert!(!is_contradicted, "a retransmission says something else\n{}", self.story());
     }
 
     fn route(&mut self, tap: Tap, onward: Hop, segment: Segment) {
