@@ -175,7 +175,7 @@ impl Router {
         assert_eq!(former.sessions().count() + former.doomed().count(), 0);
     }
 
-    /// kill -9, and started again: all that is left is what was saved.
+    /// kill -9, and started again: all that is left is what was saved, and what the new one loads for that.
     pub fn restart(&mut self) {
         self.restarts += 1;
         self.engine = Engine::new(policy(), 1 + self.restarts);
@@ -191,6 +191,8 @@ impl Router {
         self.kernel.held = self.kernel.shifted.clone();
         let taken = self.engine.sessions().filter(|session| session.is_taken());
         self.kernel.control = taken.map(|session| session.tuple).collect();
+        let open = self.engine.open_pinholes(Duration::ZERO).into_iter();
+        self.kernel.open = open.map(|pinhole| (pinhole.key, pinhole)).collect();
     }
 
     /// One packet; `None` if it is dropped.
