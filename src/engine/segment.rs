@@ -161,7 +161,9 @@ impl Session {
             if let Some(promise) = stream.undo_edits() {
                 around.ports.release(promise.key);
             }
-            stream.resume_at(receivers);
+            // So did what it has behind a gap; an edit before that would move it.
+            let beyond = unwrap(options::sacked(packet.options(), number), receivers);
+            stream.resume_at(if stream.may_be_acknowledged(beyond) { beyond } else { receivers });
             self.lost_lines(around, outcome);
         }
         let is_answer = place != Place::Outside && inspected;

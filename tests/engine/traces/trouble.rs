@@ -198,6 +198,38 @@ fn what_passed_beside_a_living_daemon_is_adopted() {
     talk.closes();
 }
 
+/// The end of a line passed as well, and waits there behind a gap: with another address in it, the line would run into its own
+/// end.
+#[test]
+fn a_line_whose_end_has_passed_is_left_as_it_is() {
+    let mut talk = behind_nat();
+    let (sequence, acknowledgment) = talk.world.client.position();
+    let world = &mut talk.world;
+    world.router.engine.was_passed_by();
+    let (command, line, end) = (b"CWD x\r", b"\nPORT 10,0,0,2,", b"19,137\r\n");
+    let after = |bytes: usize| sequence.wrapping_add(u32::try_from(bytes).unwrap());
+    let gap = command.len()..command.len() + line.len();
+    let edges = [after(gap.end), after(gap.end + end.len())];
+    let reply = Segment {
+        sequence: acknowledgment,
+        acknowledgment: Some(after(gap.start)),
+        window: 64240,
+        options: [1, 1, 5, 10].into_iter().chain(edges.into_iter().flat_map(u32::to_be_bytes)).collect(),
+        payload: b"250 ok\r\n".to_vec(),
+        ..Segment::default()
+    };
+    assert!(world.router.pass(world.now, Tap::ToClient, reply, &mut world.dice).is_some());
+    let segment = Segment {
+        sequence: after(gap.start),
+        acknowledgment: Some(acknowledgment.wrapping_add(8)),
+        window: 64240,
+        payload: line.to_vec(),
+        ..Segment::default()
+    };
+    let out = world.router.pass(world.now, Tap::ToServer, segment, &mut world.dice).unwrap();
+    assert_eq!(out.payload, line);
+}
+
 /// The reply passed unseen, and before its acknowledgment is seen, the other direction is shifted.
 #[test]
 fn one_direction_is_adopted_after_the_other_was_shifted() {
