@@ -151,10 +151,11 @@ impl Session {
             return false;
         };
         let receivers = unwrap(number, stream.sent());
-        // What the receiver acknowledges without our having seen it passed while nobody looked. If edits wait for
+        let has = unwrap(options::sacked(packet.options(), number), receivers);
+        // What the receiver has without our having seen it passed while nobody looked. If edits wait for
         // their acknowledgment, they were made in what had passed already: they were in vain.
         if place != Place::Outside
-            && stream.acknowledge(receivers, around.now)
+            && stream.acknowledge(receivers, has, around.now)
             && stream.edits.can_be_undone()
             && inspected
         {
@@ -162,14 +163,12 @@ impl Session {
                 around.ports.release(promise.key);
             }
             // So did what it has behind a gap; an edit before that would move it.
-            let beyond = unwrap(options::sacked(packet.options(), number), receivers);
-            stream.resume_at(if stream.may_be_acknowledged(beyond) { beyond } else { receivers });
+            stream.resume_at(if stream.may_be_acknowledged(has) { has } else { receivers });
             self.lost_lines(around, outcome);
         }
         let is_answer = place != Place::Outside && inspected;
         if let Some((_, stream)) = self.streams(tap).filter(|(_, stream)| is_answer && stream.was_asked()) {
-            let beyond = options::sacked(packet.options(), number);
-            if stream.answered(unwrap(beyond, receivers)) {
+            if stream.answered(has) {
                 self.lost_lines(around, outcome);
             }
         }

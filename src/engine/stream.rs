@@ -149,9 +149,9 @@ impl Stream {
         self.edits.forward(self.next)
     }
 
-    /// Takes an acknowledgment of the receiver. Returns whether it names bytes that
-    /// never came by here, though they may have been sent.
-    pub fn acknowledge(&mut self, receivers: u64, now: Duration) -> bool {
+    /// Takes an acknowledgment of the receiver, which says that it `has` bytes up to a position (behind gaps of its own,
+    /// perhaps). Returns whether it names bytes that never came by here, though they may have been sent.
+    pub fn acknowledge(&mut self, receivers: u64, has: u64, now: Duration) -> bool {
         let unseen = receivers > self.sent();
         if !self.may_be_acknowledged(receivers) || unseen && !self.may_lack {
             return false;
@@ -164,7 +164,9 @@ impl Stream {
             self.edits.fold(self.acknowledged, is_open);
             self.history.forget_before(self.acknowledged);
         }
-        unseen
+        // A gap may hide that what lies before it was edited.
+        let is_beyond = self.may_lack && has > self.sent() && self.edits.is_untouched();
+        unseen || is_beyond && self.may_be_acknowledged(has)
     }
 
     /// Nothing is missing any more, once the receiver has acknowledged what came by since the gap, and nothing else.
@@ -327,26 +329,39 @@ mod tests {
     fn acknowledgments_of_what_was_not_seen_are_noticed() {
         let mut stream = stream();
         let next = stream.next;
-        assert!(!stream.acknowledge(next, NOW));
+        assert!(!stream.acknowledge(next, next, NOW));
         assert_eq!(stream.acknowledged, next);
-        assert!(!stream.acknowledge(next + 1000, NOW), "nothing can be missing: a lie");
+        assert!(!stream.acknowledge(next + 1000, next + 1000, NOW), "nothing can be missing: a lie");
         stream.was_passed_by();
-        assert!(stream.acknowledge(next + 1000, NOW));
+        assert!(stream.acknowledge(next + 1000, next + 1000, NOW));
         assert_eq!(stream.acknowledged, next, "nothing is learnt from it yet");
-        assert!(!stream.acknowledge(next + 1_000_000, NOW), "too far off to be true");
+        assert!(!stream.acknowledge(next + 1_000_000, next + 1_000_000, NOW), "too far off to be true");
+    }
+
+    #[test]
+    fn what_the_receiver_has_behind_a_gap_was_not_seen_either() {
+        let mut stream = stream();
+        let (first, next) = (stream.first, stream.next);
+        assert!(!stream.acknowledge(first, next + 10, NOW), "nothing can be missing: a lie");
+        stream.was_passed_by();
+        assert!(!stream.acknowledge(first, next, NOW));
+        assert!(!stream.acknowledge(first, next + 70_000, NOW), "too far off to be true");
+        assert!(stream.acknowledge(first, next + 10, NOW));
+        stream.edits.replace(next - 10, 5, b"longer than that".to_vec());
+        assert!(!stream.acknowledge(first, next + 20, NOW), "it may be the end of what was edited");
     }
 
     #[test]
     fn after_a_gap_an_acknowledgment_of_news_proves_that_nothing_is_missing() {
         let mut stream = stream();
         stream.was_passed_by();
-        assert!(!stream.acknowledge(stream.next, NOW), "it may be older than what passed");
-        assert!(stream.acknowledge(stream.next + 1, NOW + SETTLED));
-        assert!(!stream.acknowledge(stream.next, NOW + SETTLED * 2), "no news");
-        assert!(stream.acknowledge(stream.next + 1, NOW + SETTLED * 2));
+        assert!(!stream.acknowledge(stream.next, stream.next, NOW), "it may be older than what passed");
+        assert!(stream.acknowledge(stream.next + 1, stream.next + 1, NOW + SETTLED));
+        assert!(!stream.acknowledge(stream.next, stream.next, NOW + SETTLED * 2), "no news");
+        assert!(stream.acknowledge(stream.next + 1, stream.next + 1, NOW + SETTLED * 2));
         stream.next += 10;
-        assert!(!stream.acknowledge(stream.next, NOW + SETTLED * 2));
-        assert!(!stream.acknowledge(stream.next + 1, NOW + SETTLED * 2));
+        assert!(!stream.acknowledge(stream.next, stream.next, NOW + SETTLED * 2));
+        assert!(!stream.acknowledge(stream.next + 1, stream.next + 1, NOW + SETTLED * 2));
     }
 
     #[test]
@@ -382,7 +397,7 @@ mod tests {
         assert!(!stream.agrees(next - 1, b"\0", false));
         assert!(stream.agrees(next - 1, b"\0", true));
         assert!(!stream.agrees(next - 2, b"\0", true));
-        stream.acknowledge(next, NOW);
+        stream.acknowledge(next, next, NOW);
         assert!(stream.agrees(next - 1, b"\0", false));
     }
 }

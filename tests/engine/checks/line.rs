@@ -166,7 +166,7 @@ impl Run {
         read.truncate(at);
         read.extend(rendered);
         assert_eq!(*first + read.len() as u64, stream.sent());
-        assert!(!stream.acknowledge(stream.sent(), Duration::from_secs(1)));
+        assert!(!stream.acknowledge(stream.sent(), stream.sent(), Duration::from_secs(1)));
         assert_eq!(stream.edits.backward(stream.sent()), stream.next, "all is acknowledged");
     }
 
