@@ -180,7 +180,7 @@ impl Session {
         true
     }
 
-    /// Reads, edits and translates the payload and the sequence number.
+    /// Reads the payload, as far as it is new, and edits it; whether and how it goes on.
     fn payload(
         &mut self,
         tap: Tap,
@@ -239,7 +239,21 @@ impl Session {
             }
             Place::Old | Place::Ahead | Place::Outside => {}
         }
+        self.pass_on(tap, packet, (position, place), taken, around, outcome)
+    }
+
+    /// The first `taken` bytes of the payload go on, as they are to be read, at their place.
+    fn pass_on(
+        &mut self,
+        tap: Tap,
+        packet: &mut Packet<'_>,
+        (position, place): (u64, Place),
+        taken: usize,
+        around: &mut Surroundings<'_>,
+        outcome: &mut Outcome,
+    ) -> Disposition {
         let Some((stream, _)) = self.streams(tap) else { return Disposition::Pass };
+        let data = packet.payload();
         let end = position + data.len() as u64;
         // What can't be said as it was said before need not be: only its acknowledgment was lost. Other words in its place
         // would be a forgery for whoever else is on the path.
