@@ -109,19 +109,20 @@ fn a_client_on_the_router_in_disorder() -> Result<()> {
     )
 }
 
-/// What is sent again though it has arrived passes the second router as it passed the first time, or not at all: it takes
-/// other words for a forgery. The data connection takes a second to begin, so that nothing else is said meanwhile that
-/// would tell what has arrived.
+/// The first acknowledgment of everything is lost, and what is sent again though it has arrived passes the second router as
+/// it passed the first time, or not at all: it takes other words for a forgery. The data connection takes a second to begin,
+/// so that nothing else is said meanwhile that would tell what has arrived.
 #[test]
 fn acknowledgments_lost_behind_two_nat_routers() -> Result<()> {
     let net = Setup::new(Topology::BothNat).plan(Plan::LongInside).build()?;
     for (end, control) in [(net.client(), "sport 21"), (net.server(), "dport 21")] {
         end.nft(&format!(
             "table inet bad {{
+                set heard {{ typeof tcp ackseq; flags dynamic; size 65535; }}
                 set dialled {{ type inet_service; flags dynamic; size 1024; elements = {{ 21 }} }}
                 chain in {{
                     type filter hook input priority -400;
-                    tcp {control} tcp flags & (syn | fin | psh) == 0 numgen random mod 2 == 0 drop
+                    tcp {control} tcp flags & (syn | fin | psh) == 0 tcp ackseq != @heard add @heard {{ tcp ackseq }} drop
                     tcp flags & (syn | ack) == syn tcp dport != @dialled add @dialled {{ tcp dport }} drop
                 }}
             }}"
