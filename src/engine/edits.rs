@@ -81,11 +81,6 @@ impl Edits {
         !self.folded_any
     }
 
-    /// Whether some were acknowledged, so that nobody knows any more what stood in their place.
-    pub fn have_forgotten(&self) -> bool {
-        self.folded_any
-    }
-
     /// Whether an edit still waits for its acknowledgment.
     pub fn any_in_flight(&self) -> bool {
         !self.in_flight.is_empty()

@@ -151,7 +151,10 @@ impl Session {
             return false;
         };
         let receivers = unwrap(number, stream.sent());
-        let has = unwrap(options::sacked(packet.options(), number), receivers);
+        let has = match stream.is_in_doubt() {
+            true => unwrap(options::sacked(packet.options(), number), receivers),
+            false => receivers,
+        };
         // What the receiver has without our having seen it passed while nobody looked. If edits wait for
         // their acknowledgment, they were made in what had passed already: they were in vain.
         if place != Place::Outside

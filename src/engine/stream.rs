@@ -217,6 +217,11 @@ impl Stream {
         asked
     }
 
+    /// Whether something may have passed unseen, so that it matters what the receiver has behind gaps of its own.
+    pub fn is_in_doubt(&self) -> bool {
+        self.may_lack || self.was_asked()
+    }
+
     /// Whether the receiver has been [asked](Self::asks) what it has.
     pub fn was_asked(&self) -> bool {
         matches!(self.absence, Absence::Asked { .. })
@@ -244,7 +249,7 @@ impl Stream {
     /// How many of the bytes `position..end`, from the first, can't be said again as they were said before, because what
     /// was edited in them is forgotten: the receiver has them.
     pub fn unrepeatable(&self, position: u64, end: u64) -> u64 {
-        if self.edits.have_forgotten() { self.acknowledged.min(end).saturating_sub(position) } else { 0 }
+        if self.edits.can_be_undone() { 0 } else { self.acknowledged.min(end).saturating_sub(position) }
     }
 
     /// Whether the receiver has acknowledged a FIN at `position`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ftpalg::engine::control::{ClientView, ControlTuple};
 use ftpalg::engine::event::Event;
 use ftpalg::engine::pinhole::{Change, Pinhole, PinholeKey};
-use ftpalg::engine::policy::Policy;
+use ftpalg::engine::policy::{Policy, Refusal};
 use ftpalg::engine::session::Tap;
 use ftpalg::engine::{Decision, Engine, Verdict};
 
@@ -308,6 +308,12 @@ impl Router {
                 }
             }
         }
+    }
+
+    /// Whether something was not opened because on bad wires a reply took longer than a pinhole is kept for it.
+    pub fn was_too_late(&self) -> bool {
+        let too_late = Refusal::TooLate.to_string();
+        self.log().iter().any(|line| line.contains(&too_late))
     }
 
     /// What the engine refused to open, for the log.

@@ -3,7 +3,6 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use ftpalg::engine::event::Mode;
-use ftpalg::engine::policy::Refusal;
 
 use super::oracle::{Oracle, Want};
 use super::{site, text, transcript};
@@ -161,10 +160,11 @@ fn check_line(want: &Want, line: &[u8], may_be_refused: bool, world: &World) {
     let Ok(found) = want.port_in(line) else { panic!("{}", wrong()) };
     let Some((port, to)) = found.filter(|_| !may_be_refused) else { return };
     let has_opened = world.router.opened.iter().any(|pinhole| (pinhole.key.port, pinhole.to) == (port, to));
-    // On bad wires a reply may take longer than a pinhole is kept for it.
-    let too_late = Refusal::TooLate.to_string();
-    let may_be_late = || world.router.log().iter().any(|line| line.contains(&too_late));
-    assert!(has_opened || !want.must_open() || may_be_late(), "{port} does not lead to {to}: {}", wrong());
+    assert!(
+        has_opened || !want.must_open() || world.router.was_too_late(),
+        "{port} does not lead to {to}: {}",
+        wrong()
+    );
 }
 
 fn leaves_nothing(mut world: World) {
