@@ -207,7 +207,8 @@ impl Dialogue {
                 outcome.events.push(Event::LoggedIn);
             }
             (Outstanding::Login | Outstanding::User, 331 | 332) => self.log_out(planner, outcome),
-            (Outstanding::Reinitialize, 220) => {
+            // 220 by RFC 959; pyftpdlib says 230.
+            (Outstanding::Reinitialize, 200..=299) => {
                 self.profile.forget_user();
                 self.log_out(planner, outcome);
                 self.close(planner.ports, outcome);

@@ -10,7 +10,6 @@ use super::opening::Planner;
 use super::outcome::Outcome;
 use super::pinhole::{Change, Pinhole, PinholeKey};
 use super::ports::Ports;
-use super::waiting::Outstanding;
 
 /// A pinhole of this session that is open, as far as the dialogue tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,12 +33,9 @@ impl Open {
 impl Dialogue {
     /// The server connects to the port that the next command to be answered has named: it has consented.
     pub fn consent(&mut self, key: PinholeKey, now: Duration, ports: &mut Ports, outcome: &mut Outcome) {
-        match self.waiting.next() {
-            Some(Outstanding::Active(Some(pinhole))) if pinhole.key == key => {
-                self.open(Mode::Active, **pinhole, now, ports, outcome);
-                self.expect_reply(true);
-            }
-            _ => {}
+        if let Some(pinhole) = self.waiting.come_to(key) {
+            self.open(Mode::Active, pinhole, now, ports, outcome);
+            self.expect_reply(true);
         }
     }
 

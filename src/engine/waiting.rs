@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::ftp::command::Verb;
-use super::pinhole::Pinhole;
+use super::pinhole::{Pinhole, PinholeKey};
 
 /// How many commands may wait for their replies, where commands in a row that concern no firewall count as one. lftp
 /// sends a few dozen ahead; a session that goes beyond the bound opens no more pinholes.
@@ -61,7 +61,9 @@ impl Outstanding {
     /// code is none to it: an aborted transfer and its ABOR get one or two between them.
     fn may_stay_unanswered(&self, code: u16) -> bool {
         match self {
-            Self::Transfer | Self::Abort => matches!(code, 200 | 227 | 229 | 230),
+            Self::Transfer => matches!(code, 200 | 227 | 229 | 230),
+            // What ABOR is answered with (RFC 959, section 5.4), and what a transfer's end may be called.
+            Self::Abort => !matches!(code, 225 | 226 | 421 | 425 | 426 | 451 | 500..=503 | 530),
             Self::Blank => !matches!(code, 500..=503),
             _ => false,
         }
@@ -101,6 +103,19 @@ impl Waiting {
     /// The next to be answered.
     pub fn next(&self) -> Option<&Outstanding> {
         self.0.front()
+    }
+
+    /// The server has come to the PORT or EPRT with this key, if that is the next to be answered. An ABOR or an empty line
+    /// before it gets no reply of its own then.
+    pub fn come_to(&mut self, key: PinholeKey) -> Option<Pinhole> {
+        let is_passed_over = |one: &&Outstanding| matches!(one, Outstanding::Abort | Outstanding::Blank);
+        let skipped = self.0.iter().take_while(is_passed_over).count();
+        let pinhole = match self.0.get(skipped) {
+            Some(Outstanding::Active(Some(pinhole))) if pinhole.key == key => **pinhole,
+            _ => return None,
+        };
+        self.0.drain(..skipped);
+        Some(pinhole)
     }
 
     /// The command that a final reply with this code answers.

@@ -33,6 +33,9 @@ fn aborts(net: &Net, kind: ServerKind) -> Result<()> {
     let server = net.serve(kind)?;
     for mode in ["PORT", "PASV"] {
         net.scenario("abort", mode, &server, "nodelay")?;
+        if kind == ServerKind::Pyftpdlib {
+            net.scenario("take_back", mode, &server, "nodelay")?;
+        }
     }
     Ok(())
 }

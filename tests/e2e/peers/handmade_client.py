@@ -193,6 +193,26 @@ def abort(session):
         session.fetch()
 
 
+def take_back(session):
+    """A transfer whose data connection the client never makes, and ABOR. pyftpdlib has one reply for both, and transfers
+    what it was asked for with the next data connection."""
+    for _ in range(3):
+        session.command("PASV", "227")
+        session.command("RETR pub/small", "150", "125")
+        session.command("ABOR", "225")
+        session.command("CWD /", "250")
+        if mode in ("PORT", "EPRT"):
+            listener, line = session.listen()
+            session.send([line])
+            session.expect("200")
+            data, _ = listener.accept()
+            listener.close()
+        else:
+            data = session.connect(session.command(mode, "227", "229"))
+        check(data)
+        session.expect("226")
+
+
 def logout(session):
     """A 227 that offers nothing, twice, then a real one."""
     for _ in range(2):
@@ -207,7 +227,7 @@ def whole(session):
         session.fetch()
 
 
-SCENARIOS = (in_two, bytewise, in_one_segment, two_at_once, full_segments, abort, logout, whole)
+SCENARIOS = (in_two, bytewise, in_one_segment, two_at_once, full_segments, abort, take_back, logout, whole)
 run = next(function for function in SCENARIOS if function.__name__ == scenario)
 session = Session()
 run(session)

@@ -176,6 +176,37 @@ fn a_server_that_connects_before_it_replies_has_consented() {
 }
 
 #[test]
+fn a_server_that_connects_before_it_replies_may_have_left_an_abor_unanswered() {
+    let mut talk = behind_nat();
+    talk.exchange("PASV\r\n", "227 (192,168,77,121,20,1)\r\n");
+    talk.exchange("RETR x\r\n", "150 here\r\n");
+    talk.exchange("ABOR\r\n", "225 aborted\r\n");
+    talk.says("PORT 10,0,0,2,19,137\r\n", "PORT 203,0,113,1,19,137\r\n");
+    assert!(data_syn_passes(&mut talk));
+    assert_eq!(talk.open_ports(), [5001]);
+    talk.replies("425 can't connect\r\n", "425 can't connect\r\n");
+    assert!(talk.open_ports().is_empty());
+    talk.says("PORT 10,0,0,2,19,138\r\n", "PORT 203,0,113,1,19,138\r\n");
+    talk.replies("200 ok\r\n", "200 ok\r\n");
+    assert_eq!(talk.open_ports(), [5002]);
+    talk.closes();
+}
+
+#[test]
+fn a_login_that_rein_has_taken_back_opens_nothing_whatever_its_code() {
+    for reply in ["220 ready\r\n", "230 Ready for new user.\r\n", "200 fine\r\n"] {
+        let mut talk = behind_nat();
+        talk.says("PORT 10,0,0,2,19,137\r\n", "PORT 203,0,113,1,19,137\r\n");
+        talk.replies("200 ok\r\n", "200 ok\r\n");
+        talk.exchange("REIN\r\n", reply);
+        assert!(talk.open_ports().is_empty(), "{reply}");
+        talk.exchange("PORT 10,0,0,2,19,138\r\n", "200 ok\r\n");
+        assert!(talk.open_ports().is_empty(), "{reply}");
+        talk.closes();
+    }
+}
+
+#[test]
 fn a_refusal_closes_what_the_server_s_syn_had_opened() {
     let mut talk = behind_nat();
     talk.says("PORT 10,0,0,2,19,137\r\n", "PORT 203,0,113,1,19,137\r\n");

@@ -117,3 +117,26 @@ fn aborted_transfers_and_empty_lines_leave_no_reply_behind() {
     assert_eq!(talk.open_ports(), [5002]);
     talk.closes();
 }
+
+/// pyftpdlib has one reply for a transfer that waits for its data connection and the ABOR that ends it.
+#[test]
+fn one_reply_to_a_transfer_and_its_abor_leaves_none_behind() {
+    for (command, reply) in [
+        ("CWD x\r\n", "250 there\r\n"),
+        ("PWD\r\n", "257 \"/\"\r\n"),
+        ("SIZE x\r\n", "213 5\r\n"),
+        ("SIZE x\r\n", "550 which x?\r\n"),
+        ("REST 5\r\n", "350 go on\r\n"),
+        ("SYST\r\n", "215 UNIX\r\n"),
+        ("TYPE I\r\n", "200 fine\r\n"),
+    ] {
+        let mut talk = published();
+        talk.exchange("RETR x\r\n", "150 here\r\n");
+        talk.exchange("ABOR\r\n", "225 aborted\r\n");
+        talk.exchange(command, reply);
+        talk.says("PASV\r\n", "PASV\r\n");
+        talk.replies("227 (192,168,77,121,19,137)\r\n", "227 (203,0,113,9,19,137)\r\n");
+        assert_eq!(talk.open_ports(), [5001], "{command}");
+        talk.closes();
+    }
+}
