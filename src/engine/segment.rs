@@ -267,7 +267,12 @@ impl Session {
         if skipped > 0 && skipped >= taken && !is_fin_news {
             return become_question(packet, stream);
         }
-        let rendered = render(stream, position, data, skipped..taken);
+        let mut rendered = render(stream, position, data, skipped..taken);
+        let is_probe = data.is_empty() && position < stream.next && !packet.is_fin() && !packet.is_reset();
+        if is_probe {
+            // Answered only where it lies below what its receiver expects, also when it stands for a byte that was swallowed.
+            rendered.position = stream.edits.forward(position + 1) - 1;
+        }
         let receivers_urgent = packet.urgent().map(|urgent| {
             let at = stream.edits.forward(position + u64::from(urgent));
             u16::try_from(at.saturating_sub(rendered.position)).unwrap_or(u16::MAX)

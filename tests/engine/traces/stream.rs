@@ -268,3 +268,20 @@ fn sack_blocks_survive_a_lossy_hop_behind_the_router() {
         talk.closes();
     }
 }
+
+/// A keepalive, or a probe of a closed window, is answered because it lies below what its receiver expects.
+#[test]
+fn a_probe_behind_a_cut_address_is_answered() {
+    let text = b"PORT 10,0,0,2,19,137\r\n";
+    for cut in 1..text.len() {
+        let mut talk = Conversation::new(Site::new(true, false)).login();
+        talk.client_sends(&text[..cut], Cut::Whole);
+        talk.world.run_until("the acknowledgment", |world| world.client.all_acknowledged());
+        let expected = talk.world.server.position().1;
+        let keepalive = clients(&talk, b"");
+        let probe = Segment { sequence: keepalive.sequence.wrapping_sub(1), ..keepalive };
+        let out = passes(&mut talk, Tap::ToServer, probe);
+        let below = out.map(|out| expected.wrapping_sub(out.sequence));
+        assert!(matches!(below, Some(1..100)), "{cut}: {below:?}");
+    }
+}
