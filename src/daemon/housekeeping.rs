@@ -138,10 +138,16 @@ fn remember_used(shared: &Shared, engine: &SharedEngine, open: &[PinholeKey]) {
 /// Asks conntrack whether connections are over of which nothing comes any more. No lock is held meanwhile: what speaks again
 /// is not over for the engine.
 fn notice_ends(engine: &SharedEngine, conntrack: &mut ConnTrack, silent: &[ControlTuple], now: Duration) {
-    for tuple in silent.iter().filter(|tuple| conntrack.fate(tuple) == Fate::Ended) {
-        let about = lock(engine).has_ended(tuple, now).map(About::session);
-        if let Some(about) = about {
-            about.line(Level::INFO, None, format_args!("ended, as conntrack says"));
+    for tuple in silent {
+        match conntrack.fate(tuple) {
+            Fate::Ended => {
+                let about = lock(engine).has_ended(tuple, now).map(About::session);
+                if let Some(about) = about {
+                    about.line(Level::INFO, None, format_args!("ended, as conntrack says"));
+                }
+            }
+            Fate::HalfOpen => lock(engine).is_half_open(tuple, now),
+            Fate::Live | Fate::Unknown => {}
         }
     }
 }

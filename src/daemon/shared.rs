@@ -104,7 +104,7 @@ impl Shared {
             store.claim(tuple, place)?;
             let is_needed = engine.session(&tuple).is_some_and(Session::needs_translation);
             let is_gone = match conntrack.fate(&tuple) {
-                Fate::Live => false,
+                Fate::Live | Fate::HalfOpen => false,
                 Fate::Ended => true,
                 // conntrack picks up again what it has been made to forget.
                 Fate::Unknown => !is_needed,

@@ -49,7 +49,7 @@ impl Session {
         outcome: &mut Outcome,
     ) -> Disposition {
         if self.to_client.is_none() {
-            self.last_packet = around.now.into();
+            self.speaks(around.now);
             if self.departed.is_none() && !packet.payload().is_empty() {
                 self.depart(Departure::Unseen, outcome);
             }
@@ -62,7 +62,7 @@ impl Session {
         let is_read = !packet.is_reset() && self.has_credible_acknowledgment(tap, packet);
         let place = if is_read { found } else { Place::Outside };
         if found != Place::Outside {
-            self.last_packet = around.now.into();
+            self.speaks(around.now);
         }
         self.is_at_rest = false;
         let acknowledged = self.acknowledgment(tap, packet, place, around, outcome);

@@ -17,6 +17,7 @@ use super::pinhole::{Change, Pinhole, PinholeKey};
 use super::policy::Refusal;
 use super::ports::Ports;
 use super::stream::Stream;
+use super::tick::UNANSWERED;
 
 /// Where a packet was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumCount, IntoStaticStr, VariantArray)]
@@ -67,6 +68,15 @@ impl Syn {
     }
 }
 
+/// The SYN of another connection of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Newer {
+    syn: Syn,
+    /// Time since boot; `None` if that was in an earlier daemon's time.
+    #[serde(skip)]
+    came: Option<Moment>,
+}
+
 /// A control connection. Everything that must outlive the daemon is in here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
@@ -96,7 +106,7 @@ pub struct Session {
     syn: Syn,
     /// A later SYN of the same tuple. It begins a new connection once the server answers it: until then it may be
     /// forged. conntrack waits for the same (nf_conntrack_proto_tcp.c, "SYN/ACK in reply to a SYN that we ignored").
-    newer: Option<Syn>,
+    newer: Option<Box<Newer>>,
     /// The client's bytes.
     pub(super) to_server: Stream,
     /// The server's bytes, once its SYN-ACK has come.
@@ -112,6 +122,9 @@ pub struct Session {
     /// Whether it has gone to `control`.
     pub(super) is_tracked: bool,
     pub(super) is_over: bool,
+    /// The client has not answered the server's SYN-ACK, as conntrack says.
+    #[serde(skip)]
+    pub(super) is_half_open: bool,
     /// It has given back what memory it does not need while it is silent.
     #[serde(skip)]
     pub(super) is_at_rest: bool,
@@ -141,6 +154,7 @@ impl Session {
             held_since: now.into(),
             is_tracked: false,
             is_over: false,
+            is_half_open: false,
             is_at_rest: false,
         }
     }
@@ -148,6 +162,12 @@ impl Session {
     /// When it began (time since boot).
     pub fn began(&self) -> Duration {
         self.began.into()
+    }
+
+    /// A packet has come that is its own.
+    pub(super) fn speaks(&mut self, now: Duration) {
+        self.last_packet = now.into();
+        self.is_half_open = false;
     }
 
     /// When a packet came last (time since boot).
@@ -163,12 +183,15 @@ impl Session {
 
     /// The SYN of another connection that takes the place of this one, if this SYN-ACK answers it.
     pub fn gives_way(&self, packet: &Packet<'_>) -> Option<Syn> {
-        self.newer.filter(|newer| newer.is_answered_by(packet.acknowledgment()))
+        self.newer.as_ref().map(|newer| newer.syn).filter(|syn| syn.is_answered_by(packet.acknowledgment()))
     }
 
-    /// The SYN of another connection that takes the place of this one, now that its own time is over.
-    pub fn successor(&self) -> Option<Syn> {
-        self.newer
+    /// The SYN of another connection that takes the place of this one, now that its own time is over, unless nothing has
+    /// answered that for long.
+    pub(super) fn successor(&self, now: Duration) -> Option<Syn> {
+        let newer = self.newer.as_ref()?;
+        let is_waiting = newer.came.is_some_and(|came| came.elapsed(now) <= UNANSWERED);
+        is_waiting.then_some(newer.syn)
     }
 
     /// The client's own address, as far as it is known.
@@ -261,16 +284,19 @@ impl Session {
             Tap::ToServer => {
                 let syn = Syn { initial: packet.sequence(), options };
                 if self.to_client.is_none() {
-                    self.last_packet = now.into();
+                    self.speaks(now);
                 }
                 if syn.initial == self.syn.initial {
                     self.syn = syn;
                 } else {
-                    self.newer = Some(syn);
+                    self.newer = Some(Box::new(Newer { syn, came: Some(now.into()) }));
                 }
             }
             Tap::ToClient if self.syn.is_answered_by(packet.acknowledgment()) => {
-                self.last_packet = now.into();
+                // A server repeats it for half a minute, whether or not there is a client.
+                if self.to_client.is_none() {
+                    self.speaks(now);
+                }
                 self.answered(packet.sequence(), options, outcome);
             }
             Tap::ToClient => {}

@@ -8,6 +8,7 @@ use super::control::ControlTuple;
 use super::outcome::Outcome;
 use super::session::Session;
 use super::stream::Stream;
+use super::tick::UNANSWERED;
 
 /// How long nothing has come of a connection that is asked about. What was lost on the way comes again before, as a rule.
 const SILENT: Duration = Duration::from_secs(2);
@@ -54,5 +55,13 @@ impl Engine {
         self.postponed.append(&mut outcome.changes);
         self.counters.ended += 1;
         Some(session)
+    }
+
+    /// conntrack says that the client has not answered the server. The kernel's rules let go of such a connection after ten
+    /// seconds: its SYN may have been forged (RFC 4987), and must not take the room of others for longer here.
+    pub fn is_half_open(&mut self, tuple: &ControlTuple, now: Duration) {
+        if let Some(session) = self.sessions.get_mut(tuple) {
+            session.is_half_open = session.last_packet.elapsed(now) > UNANSWERED;
+        }
     }
 }

@@ -24,9 +24,9 @@ const HOLD: Duration = Duration::from_secs(24 * 3600);
 /// are over by then, and never cost a transaction of their own.
 const SETTLED: Duration = Duration::from_secs(15);
 
-/// How long it may take until the server answers the SYN; each repetition of the SYN starts it anew. Short, because
-/// anybody inside can send SYNs to nowhere. The set `control_new` has the same.
-const UNANSWERED: Duration = Duration::from_secs(10);
+/// How long it may take until the server answers the SYN, which each repetition of the SYN starts anew, and until the client
+/// answers that. Short, because anybody can send SYNs to nowhere, and with forged sources. The set `control_new` has the same.
+pub(super) const UNANSWERED: Duration = Duration::from_secs(10);
 
 /// How long it may take until the server greets.
 const UNGREETED: Duration = Duration::from_secs(120);
@@ -53,7 +53,7 @@ impl Session {
             (true, _) => CLOSED,
             (false, true) if is_half_closed => HALF_CLOSED,
             (false, true) => IDLE,
-            (false, false) if self.to_client.is_none() => UNANSWERED,
+            (false, false) if self.to_client.is_none() || self.is_half_open => UNANSWERED,
             (false, false) => UNGREETED,
         };
         self.last_packet.elapsed(now) > patience
@@ -158,7 +158,7 @@ impl Engine {
                 return changes.extend(session.hold_on(now));
             }
             let Some(session) = self.take_out(tuple, changes) else { return };
-            if let Some(syn) = session.successor() {
+            if let Some(syn) = session.successor(now) {
                 return self.succeed(now, tuple, session.is_marked(), syn, changes);
             }
         } else if self.lost.get(&tuple).is_some_and(|lost| lost.has_expired(now)) {

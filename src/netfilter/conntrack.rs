@@ -31,6 +31,9 @@ const PROTOINFO_TCP_STATE: u16 = 1;
 /// `TCP_CONNTRACK_TIME_WAIT` and `TCP_CONNTRACK_CLOSE` (nf_conntrack_tcp.h): both ends are through with it.
 const ENDED: [u8; 2] = [7, 8];
 
+/// `TCP_CONNTRACK_SYN_RECV`: the server has answered, the client has not.
+const HALF_OPEN: u8 = 2;
+
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 
@@ -46,6 +49,8 @@ struct Entry {
 pub enum Fate {
     /// It is there.
     Live,
+    /// The server has answered its SYN, the client that has not.
+    HalfOpen,
     /// Both ends have closed it, or one has reset it.
     Ended,
     /// It is not there: over for long, or the table has been flushed.
@@ -73,6 +78,7 @@ impl ConnTrack {
     pub fn fate(&mut self, tuple: &ControlTuple) -> Fate {
         match self.entry(tuple) {
             Ok(Some(entry)) if entry.state.is_some_and(|state| ENDED.contains(&state)) => Fate::Ended,
+            Ok(Some(entry)) if entry.state == Some(HALF_OPEN) => Fate::HalfOpen,
             Ok(Some(_)) | Err(_) => Fate::Live,
             Ok(None) => Fate::Unknown,
         }

@@ -148,3 +148,28 @@ fn a_map_gives_its_memory_back() {
     give_back(&mut map);
     assert_eq!((map.len(), map.capacity() < 1024), (100, true));
 }
+
+/// SYNs with forged sources, each of which the server answers.
+#[test]
+fn what_the_client_has_not_answered_does_not_hold_its_room() {
+    let mut engine = Engine::new(policy(), 1);
+    engine.share_room(64);
+    for number in 0..MAX_SESSIONS / 64 {
+        let decision = begins(&mut engine, 1, number);
+        let (tuple, _) = decision.session.unwrap();
+        let answer = Segment { syn: true, acknowledgment: Some(1), sequence: 7, ..Segment::default() };
+        engine.handle(Duration::from_secs(1), Tap::ToClient, &mut answer.encode(tuple.server, tuple.client));
+    }
+    assert!(begins(&mut engine, 1, MAX_SESSIONS).session.is_none());
+    // Of one of them conntrack says that it is established: its server greets late.
+    let slow = engine.sessions().next().unwrap().tuple;
+    for second in 2..18 {
+        let now = Duration::from_secs(second);
+        for tuple in engine.look_through(now).silent.into_iter().filter(|tuple| *tuple != slow) {
+            engine.is_half_open(&tuple, now);
+        }
+        while engine.next_portion(now).is_some() {}
+    }
+    assert_eq!(engine.sessions().map(|session| session.tuple).collect::<Vec<_>>(), [slow]);
+    assert!(begins(&mut engine, 18, MAX_SESSIONS).session.is_some());
+}

@@ -167,3 +167,20 @@ fn without_a_listener_packets_pass_unless_shifted() {
     say(&mut control);
     control.listener.read_exact(&mut heard).expect_err("nobody was there to translate it");
 }
+
+#[test]
+fn what_the_client_has_not_answered_is_half_open() {
+    let net = Net::new();
+    let listener = listen(&net.server, "198.51.100.9:21");
+    net.client.sh("nft 'add table ip mute; add chain ip mute out { type filter hook output priority 0; }
+         add rule ip mute out tcp flags & (syn | ack) == ack drop'");
+    let dialler = net.client.run(|| std::net::TcpStream::connect("198.51.100.9:21").unwrap());
+    let tuple =
+        ControlTuple { server: listener.local_addr().unwrap(), client: dialler.local_addr().unwrap() };
+    let fate = move || ConnTrack::open().unwrap().fate(&tuple);
+    assert_eq!(net.router.run(fate), Fate::HalfOpen);
+    net.client.sh("nft delete table ip mute");
+    (&dialler).write_all(b"NOOP\r\n").unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(net.router.run(fate), Fate::Live);
+}

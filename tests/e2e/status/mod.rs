@@ -21,7 +21,7 @@ fn status(net: &Net, args: &[&str]) -> Result<Output> {
 }
 
 /// The document.
-fn document(net: &Net) -> Result<Value> {
+pub fn document(net: &Net) -> Result<Value> {
     let output = status(net, &["--json"])?.success()?;
     let document: Value = serde_json::from_str(&output.stdout)?;
     ensure!(document["version"] == 1, "{document}");

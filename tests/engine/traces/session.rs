@@ -181,6 +181,13 @@ fn a_forged_syn_changes_nothing() {
     talk.says("PORT 10,0,0,2,19,138\r\n", "PORT 203,0,113,1,19,138\r\n");
     talk.replies("200 ok\r\n", "200 ok\r\n");
     talk.closes();
+    let world = &mut talk.world;
+    world.router.tick(world.now + 31_000);
+    assert_eq!(
+        world.router.engine.sessions().count(),
+        0,
+        "no session comes of it when this one's time is over"
+    );
 }
 
 /// The client was switched off, the server gave up: nobody has told the router.

@@ -128,6 +128,20 @@ def syns():
     until("they are gone", lambda: elements("control_new4") < 10, limit=15)
 
 
+def answered_syns():
+    """SYNs with forged sources, each of which the server answers, and nobody that."""
+    look_up = ["ip", "netns", "exec", LAB["insider"]["namespace"], "cat", "/sys/class/net/router/address"]
+    hardware = subprocess.run(look_up, check=True, capture_output=True, text=True).stdout.strip()
+    # Else the router would tell the server that they are not there.
+    for number in range(3, 7):
+        neighbour = [f"10.0.9.{number}", "lladdr", hardware, "dev", "insider"]
+        subprocess.run(["ip", "-n", LAB["router"]["namespace"], "neighbour", "replace", *neighbour], check=True)
+    send = sender("insider")
+    for number in range(1000):
+        source = (f"10.0.9.{3 + number % 4}", 1024 + number)
+        send(tcp(source, (LAB["dialled"], 21), random.getrandbits(32), 0, SYN))
+
+
 def slow_greeting():
     """Ten seconds are for a SYN that nobody answers: a server that takes longer to greet is waited for."""
     listen("client", 5001)
