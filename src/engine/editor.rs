@@ -36,7 +36,7 @@ impl Editor<'_, '_> {
             let begins = self.is_line(data);
             self.stream.line.begins(begins);
         }
-        let mut taken = 0;
+        let (start, mut taken) = (self.stream.next, 0);
         for chunk in data.split_inclusive(|&byte| byte == b'\n') {
             if self.outcome.departure.is_none() {
                 if !self.stream.edits.has_room_for(EDITS_PER_LINE) {
@@ -44,10 +44,10 @@ impl Editor<'_, '_> {
                 }
                 self.chunk(chunk);
             }
-            self.stream.history.record(self.stream.next, chunk);
             self.stream.next += chunk.len() as u64;
             taken += chunk.len();
         }
+        self.stream.history.record(start, data.get(..taken).unwrap_or(data));
         taken
     }
 

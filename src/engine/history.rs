@@ -22,13 +22,15 @@ impl History {
 
     /// New bytes at `position`, which follow those before them.
     pub fn record(&mut self, position: u64, data: &[u8]) {
+        let skipped = data.len().saturating_sub(KEPT);
+        let position = position + skipped as u64;
         if self.end() != position {
             self.bytes.clear();
         }
         if self.bytes.is_empty() {
             self.start = position;
         }
-        self.bytes.extend_from_slice(data);
+        self.bytes.extend_from_slice(data.get(skipped..).unwrap_or_default());
         self.forget_before(self.end().saturating_sub(KEPT as u64));
     }
 
@@ -85,6 +87,9 @@ mod tests {
         }
         assert_eq!(history.bytes.len(), KEPT);
         assert_eq!(history.end(), 100_000);
+        history.record(100_000, &[2; 60_000]);
+        assert!(history.bytes.capacity() < 4 * KEPT && history.bytes == [2; KEPT]);
+        assert_eq!(history.end(), 160_000);
     }
 
     #[test]
