@@ -1,5 +1,6 @@
-//! Connections that may have ended without the engine's seeing it. What a queue that overflows loses comes again, but a
-//! reset does not: conntrack, which has seen it, is asked about those of which nothing comes any more.
+//! What may have happened to connections without the engine's seeing it. What a queue that overflows loses comes again, but a
+//! reset does not; and the client's answer to a SYN-ACK is not queued. conntrack, which has seen both, is asked about those of
+//! which nothing comes any more.
 
 use std::time::Duration;
 
