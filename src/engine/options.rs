@@ -6,12 +6,15 @@ use super::position::{Translate, distance};
 
 const END: u8 = 0;
 const NOP: u8 = 1;
+const MSS: u8 = 2;
 const SACK: u8 = 5;
 const MD5: u8 = 19;
 const AO: u8 = 29;
 const MPTCP: u8 = 30;
 const FAST_OPEN: u8 = 34;
 const EXPERIMENT: [u8; 2] = [253, 254];
+/// What fits any IPv6 path (RFC 8200, section 5): 1280 bytes, less the headers of IPv6 and TCP.
+const ANY_PATH: u16 = 1220;
 /// RFC 6994 identifier of TCP Fast Open, as sent before it had an option of its own (RFC 7413, section 4).
 const EXPERIMENT_FAST_OPEN: [u8; 2] = [0xf9, 0x89];
 
@@ -71,11 +74,18 @@ pub fn sacked(options: &[u8], acknowledgment: u32) -> u32 {
 }
 
 /// Overwrites with NOPs what would carry lengths or data past the translation: Multipath TCP (RFC 8684), whose
-/// mappings name stream positions, and TCP Fast Open (RFC 7413), which brings data before the handshake. Returns
-/// whether anything changed.
+/// mappings name stream positions, and TCP Fast Open (RFC 7413), which brings data before the handshake. Lowers an MSS to what
+/// fits any path: a host that can't forward a segment quotes the sequence number that it has now (RFC 1191, RFC 8201), which a
+/// sender whose own is another takes for a forgery (RFC 5927, section 4.1). Returns whether anything changed.
 pub fn scrub_handshake(options: &mut [u8]) -> bool {
     let mut changed = false;
     walk(options, |kind, option| {
+        if let (MSS, [_, _, high, low]) = (kind, &mut *option) {
+            if u16::from_be_bytes([*high, *low]) > ANY_PATH {
+                [*high, *low] = ANY_PATH.to_be_bytes();
+                changed = true;
+            }
+        }
         let fast_open = kind == FAST_OPEN
             || EXPERIMENT.contains(&kind) && option.get(2..4) == Some(EXPERIMENT_FAST_OPEN.as_slice());
         if kind == MPTCP || fast_open {
@@ -181,12 +191,22 @@ mod tests {
 
     #[test]
     fn a_handshake_keeps_what_is_harmless() {
-        let mss_and_scale = [2, 4, 5, 0xb4, NOP, 3, 3, 7];
+        let mss_and_scale = [MSS, 4, 2, 0x18, NOP, 3, 3, 7];
         let mut options =
             [&mss_and_scale[..], &[MPTCP, 4, 0, 1, FAST_OPEN, 2, EXPERIMENT[1], 4, 0xf9, 0x89]].concat();
         assert!(scrub_handshake(&mut options));
         assert_eq!(options, [&mss_and_scale[..], &[NOP; 10]].concat());
         assert_eq!(read_handshake(&options), Handshake { signed: false });
         assert!(read_handshake(&[MD5, 18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).signed);
+    }
+
+    #[test]
+    fn an_mss_is_lowered_to_what_fits_any_path() {
+        for (before, after) in [(1460, 1220), (1221, 1220), (1220, 1220), (536, 536)] {
+            let option = |value: u16| [&[NOP, MSS, 4], &value.to_be_bytes()[..], &[NOP]].concat();
+            let mut options = option(before);
+            assert_eq!(scrub_handshake(&mut options), before != after);
+            assert_eq!(options, option(after));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Paths that take less than 1500 bytes.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::harness::{Alg, Client, Mode, Plan, STANDARD, ServerKind, Setup, Topology};
 
@@ -25,6 +25,26 @@ fn full_segments_grow(client: u16, server: u16) -> Result<()> {
         net.scenario("full_segments", mode, &program, "nodelay")?;
     }
     net.finish()
+}
+
+/// Replies that are longer than that, in sessions whose lengths have changed: the router that can't forward them asks their sender
+/// for smaller ones (ICMP, fragmentation needed), and quotes a sequence number.
+#[test]
+fn a_hop_between_that_takes_less_than_both_ends() -> Result<()> {
+    if Alg::under_test() == Alg::Kernel {
+        return Ok(()); // it leaves the quoted number as it is
+    }
+    for plan in [Plan::ShortInside, Plan::LongInside] {
+        let net = Setup::new(Topology::BothNat).plan(plan).build()?;
+        let (ends, link) = net.layout.links.get(1).context("no link between the routers")?;
+        for (end, interface) in [(ends.0, &link.a), (ends.1, &link.b)] {
+            net.layout.hosts[end].mtu(interface, 1280)?;
+        }
+        let program = net.serve(ServerKind::Pyftpdlib)?;
+        net.scenario("long_reply", "PASV", &program, "nodelay")?;
+        net.finish()?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -214,7 +214,7 @@ fn data_for_this_host_itself() {
     let passive = pinhole("192.168.1.2", "192.168.1.1:5000", "192.168.1.1:5000", "192.168.1.2", 0);
     // Its FTP client, active: it dialled an address that stood for the server's.
     let active =
-        pinhole("198.51.100.9", "198.51.100.1:5001", "198.51.100.1:5002", "203.0.113.77", 0x1234_5678);
+        pinhole("198.51.100.9", "198.51.100.1:5001", "198.51.100.1:5002", "203.0.113.77", 0x1214_5678);
     let listeners = [listen(&net.router, "192.168.1.1:5000"), listen(&net.router, "198.51.100.1:5002")];
     is_refused(&net.client, "192.168.1.1:5000");
     net.commit(&[Change::Open(passive), Change::Open(active)]);
@@ -224,7 +224,7 @@ fn data_for_this_host_itself() {
     is_refused(&net.client, "192.168.1.1:5000");
     let data = connects(&net.server, "198.51.100.1:5001", &listeners[1]);
     assert_eq!(data.peer.ip().to_string(), "203.0.113.77");
-    assert_eq!(mark(&net, &data), 0x1234_5678);
+    assert_eq!(mark(&net, &data), 0x1214_5678);
     is_refused(&net.server, "198.51.100.1:5001");
     assert_eq!(net.leaked(), 0);
 }

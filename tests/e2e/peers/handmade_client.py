@@ -213,6 +213,18 @@ def take_back(session):
         session.expect("226")
 
 
+def long_reply(session):
+    """Replies of one long line, once lengths have changed: pyftpdlib names the whole path."""
+    session.fetch()
+    session.command("CWD up", "250")
+    for level in range(6):
+        name = str(level) * 220
+        session.command(f"MKD {name}", "257")
+        session.command(f"CWD {name}", "250")
+    session.command("CWD /", "250")
+    session.fetch()
+
+
 def logout(session):
     """A 227 that offers nothing, twice, then a real one."""
     for _ in range(2):
@@ -227,7 +239,7 @@ def whole(session):
         session.fetch()
 
 
-SCENARIOS = (in_two, bytewise, in_one_segment, two_at_once, full_segments, abort, take_back, logout, whole)
+SCENARIOS = (in_two, bytewise, in_one_segment, two_at_once, full_segments, abort, take_back, long_reply, logout, whole)
 run = next(function for function in SCENARIOS if function.__name__ == scenario)
 session = Session()
 run(session)

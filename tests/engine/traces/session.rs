@@ -123,7 +123,7 @@ fn options_that_cannot_be_translated_are_taken_away() {
     let options = vec![2, 4, 5, 180, 30, 12, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 34, 2, 4, 2];
     let syn = Segment { sequence: 9, syn: true, options, ..Segment::default() };
     let out = world.router.pass(world.now, Tap::ToServer, syn, &mut world.dice).unwrap();
-    assert_eq!(out.options, [&[2, 4, 5, 180][..], &[1; 14], &[4, 2]].concat());
+    assert_eq!(out.options, [&[2, 4, 4, 196][..], &[1; 14], &[4, 2]].concat(), "and the MSS is lowered");
 }
 
 #[test]
