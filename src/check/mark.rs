@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::finding::{Finding, Id, Mend};
 use super::packet::as_u32;
-use super::ruleset::{Rule, Ruleset};
+use super::ruleset::{Base, Rule, Ruleset};
 use crate::config::Config;
 use crate::netfilter::{MarkedRoute, marked_routes};
 
@@ -42,6 +42,10 @@ pub fn look(config: &Config, file: &str, ruleset: &Ruleset) -> Vec<Finding> {
                 .map(|rule| format!("the routing rule for fwmark {:#x}/{:#x}", rule.mark, rule.mask)),
         )
         .collect();
+    let mut findings: Vec<_> = taken_off(config, ruleset).into_iter().collect();
+    if users.is_empty() && !findings.is_empty() {
+        return findings;
+    }
     if users.is_empty() {
         let opaque = ruleset.rules().any(sets_marks_unseen);
         let but = if opaque { " (what iptables' MARK and CONNMARK do can't be read)" } else { "" };
@@ -59,7 +63,46 @@ pub fn look(config: &Config, file: &str, ruleset: &Ruleset) -> Vec<Finding> {
         config.mark,
         users.join(", ")
     );
-    vec![Finding::warning(Id::MarkInUse, what, mend)]
+    findings.push(Finding::warning(Id::MarkInUse, what, mend));
+    findings
+}
+
+/// Rules that set the whole mark between the chains that put the bit on (priority -5) and ftpalg's rule, which stands at the
+/// top of the chains of `accept-in`.
+fn taken_off(config: &Config, ruleset: &Ruleset) -> Option<Finding> {
+    let sets_all = |rule: &&Rule| {
+        rule.expr.iter().filter_map(|expression| expression.get("mangle")).any(|mangle| {
+            mangle.get("key").is_some_and(is_mark) && !mangle.get("value").is_some_and(keeps_mark)
+        })
+    };
+    let is_between =
+        |base: &Base| matches!(&*base.hook, "forward" | "input" | "output") && base.priority > -5;
+    let chains = ruleset
+        .base_chains()
+        .filter(|(chain, base)| is_between(base) && !config.accept_in.contains(&chain.name));
+    let rules: Vec<_> =
+        chains.flat_map(|(chain, _)| chain.rules.iter().filter(sets_all)).map(Rule::to_string).collect();
+    if rules.is_empty() {
+        return None;
+    }
+    let what = format!(
+        "the packet's mark is set by {}, all of it: where that comes before ftpalg's rule, data connections lose the bit by \
+         which they pass",
+        rules.join(", ")
+    );
+    let mend =
+        format!("let these rules keep the bit, as in: meta mark set meta mark & {:#010x} | …", config.mark);
+    Some(Finding::warning(Id::MarkInUse, what, Mend::advice(mend)))
+}
+
+/// Whether a new mark is made of the old one.
+fn keeps_mark(value: &Value) -> bool {
+    is_mark(value)
+        || ["|", "&", "^"]
+            .iter()
+            .filter_map(|operator| value.get(operator)?.as_array())
+            .flatten()
+            .any(keeps_mark)
 }
 
 /// The bits of the packet mark that a rule sets or looks at.

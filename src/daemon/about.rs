@@ -58,7 +58,9 @@ impl About {
 pub fn level(event: &Event) -> Level {
     match event {
         Event::Refused { .. } | Event::Muted => Level::WARN,
-        Event::Departed(Departure::NotTracked | Departure::TooManySessions) => Level::WARN,
+        Event::Departed(Departure::NotTracked | Departure::Resequenced | Departure::TooManySessions) => {
+            Level::WARN
+        }
         Event::Edited(_) => Level::DEBUG,
         Event::Started(_)
         | Event::LoggedIn

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ftpalg::engine::control::{ControlTuple, Hosts};
+use ftpalg::engine::event::Departure;
 use ftpalg::engine::packet::Packet;
 use ftpalg::engine::session::Tap;
 use ftpalg::engine::{Decision, Engine, Verdict};
@@ -210,8 +211,8 @@ impl Worker {
         }
         let decision = engine.handle(clock::now(), tap, &mut self.packet);
         let Verdict::LookUp(tuple) = decision.verdict else { return decision };
-        let view = self.conntrack.client_view(&tuple);
-        if let Err(error) = &view {
+        let entry = self.conntrack.entry(&tuple);
+        if let Err(error) = &entry {
             self.executor.tell(
                 About::connection(&tuple),
                 Level::WARN,
@@ -219,7 +220,10 @@ impl Worker {
                 format_args!("conntrack does not answer for {tuple}: {error}"),
             );
         }
-        engine.learn(tuple, view.ok().flatten());
+        match entry.ok().flatten() {
+            Some(entry) if entry.is_resequenced => engine.let_go(tuple, Departure::Resequenced),
+            entry => engine.learn(tuple, entry.map(|entry| entry.view)),
+        }
         engine.handle(clock::now(), tap, &mut self.packet)
     }
 

@@ -50,6 +50,8 @@ pub enum Departure {
     Unseen,
     /// conntrack has no entry for it.
     NotTracked,
+    /// conntrack itself changes its sequence numbers, behind the tap.
+    Resequenced,
     /// Its client has as many sessions as one may have.
     TooManySessions,
 }
@@ -63,6 +65,9 @@ impl fmt::Display for Departure {
             Self::Signed => "its segments are signed (TCP MD5 or AO) and must not be changed",
             Self::Unseen => "its beginning was not seen",
             Self::NotTracked => "conntrack has no entry for it",
+            Self::Resequenced => {
+                "conntrack changes its sequence numbers (synproxy, or a helper of the kernel's), so it must not be changed"
+            }
             Self::TooManySessions => "its client has too many sessions",
         })
     }

@@ -304,6 +304,13 @@ impl Engine {
         }
     }
 
+    /// A connection must not be inspected.
+    pub fn let_go(&mut self, tuple: ControlTuple, why: Departure) {
+        if let Some(session) = self.sessions.get_mut(&tuple) {
+            session.leave(why);
+        }
+    }
+
     /// Takes a session out.
     fn remove(&mut self, tuple: &ControlTuple) -> Option<Box<Session>> {
         let session = self.sessions.remove(tuple)?;

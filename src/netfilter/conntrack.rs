@@ -14,6 +14,7 @@ const IPCTNL_MSG_CT_GET: u8 = 1;
 /// `CTA_*` (include/uapi/linux/netfilter/nfnetlink_conntrack.h).
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
+const STATUS: u16 = 3;
 const PROTOINFO: u16 = 4;
 const MARK: u16 = 8;
 const TUPLE_IP: u16 = 1;
@@ -34,13 +35,19 @@ const ENDED: [u8; 2] = [7, 8];
 /// `TCP_CONNTRACK_SYN_RECV`: the server has answered, the client has not.
 const HALF_OPEN: u8 = 2;
 
+/// `IPS_SEQ_ADJUST` (nf_conntrack_common.h).
+const SEQ_ADJUST: u32 = 1 << 6;
+
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 
 /// What conntrack knows of a control connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
-    view: ClientView,
+pub struct Entry {
+    /// What its client sees, and its mark.
+    pub view: ClientView,
+    /// conntrack changes its sequence numbers behind the taps.
+    pub is_resequenced: bool,
     state: Option<u8>,
 }
 
@@ -68,12 +75,6 @@ impl ConnTrack {
         Ok(ConnTrack { connection: Connection::open()? })
     }
 
-    /// The client's view of a control connection; `None` if conntrack does not know it. It does from the moment its
-    /// first packet has left this host.
-    pub fn client_view(&mut self, tuple: &ControlTuple) -> io::Result<Option<ClientView>> {
-        Ok(self.entry(tuple)?.map(|entry| entry.view))
-    }
-
     /// What has become of a control connection. That conntrack does not answer is no proof of anything.
     pub fn fate(&mut self, tuple: &ControlTuple) -> Fate {
         match self.entry(tuple) {
@@ -84,8 +85,9 @@ impl ConnTrack {
         }
     }
 
-    /// Asks by the reply tuple, which is the server-facing one read from server to client.
-    fn entry(&mut self, tuple: &ControlTuple) -> io::Result<Option<Entry>> {
+    /// The entry of a control connection; `None` if there is none. There is one from the moment its first packet has left this
+    /// host. Asks by the reply tuple, which is the server-facing one read from server to client.
+    pub fn entry(&mut self, tuple: &ControlTuple) -> io::Result<Option<Entry>> {
         let mut entry = None;
         let asked = self.connection.request(request(tuple), |message| {
             if message.is(subsystem::CTNETLINK, IPCTNL_MSG_CT_NEW) {
@@ -135,6 +137,7 @@ fn read(attributes: Attributes<'_>) -> Option<Entry> {
             dialled: address(addresses, IP_V4_DST, IP_V6_DST)?,
             mark: attributes.be32(MARK).unwrap_or_default(),
         },
+        is_resequenced: attributes.be32(STATUS).unwrap_or_default() & SEQ_ADJUST != 0,
         state: state.and_then(|tcp| tcp.value(PROTOINFO_TCP_STATE)?.first().copied()),
     })
 }

@@ -68,7 +68,7 @@ fn ask_queue(connection: &mut Connection) -> io::Result<()> {
 /// Asks for a connection that can't be: that it is not found is the answer of a conntrack that works.
 fn ask_conntrack() -> io::Result<()> {
     let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-    ConnTrack::open()?.client_view(&ControlTuple { server: nobody, client: nobody }).map(|_| ())
+    ConnTrack::open()?.entry(&ControlTuple { server: nobody, client: nobody }).map(|_| ())
 }
 
 fn has_net_admin() -> bool {

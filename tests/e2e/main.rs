@@ -17,6 +17,7 @@ mod life;
 mod load;
 mod metrics;
 mod mtu;
+mod neighbours;
 mod package;
 mod policy_routing;
 mod ports;

@@ -23,7 +23,8 @@ fn active() -> Pinhole {
 /// What conntrack has for a connection's mark.
 fn mark(net: &Net, connected: &Connected) -> u32 {
     let tuple = ControlTuple { server: connected.listener.local_addr().unwrap(), client: connected.peer };
-    let view = net.router.run(move || ConnTrack::open().unwrap().client_view(&tuple).unwrap());
+    let view =
+        net.router.run(move || ConnTrack::open().unwrap().entry(&tuple).unwrap().map(|entry| entry.view));
     view.expect("conntrack knows the connection").mark
 }
 

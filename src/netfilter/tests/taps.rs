@@ -73,9 +73,9 @@ fn both_taps_see_the_server_facing_tuple() {
             let mut conntrack = ConnTrack::open().unwrap();
             let wrong = ControlTuple { client: tuple.server, ..tuple };
             (
-                conntrack.client_view(&tuple).unwrap().unwrap(),
+                conntrack.entry(&tuple).unwrap().unwrap().view,
                 conntrack.fate(&tuple) == Fate::Live,
-                conntrack.client_view(&wrong).unwrap(),
+                conntrack.entry(&wrong).unwrap(),
             )
         });
         assert_eq!(view.client.to_string(), client);

@@ -55,7 +55,7 @@ impl Arena {
                 }}"
             ))?;
         }
-        // Behind the reassembly of fragments (-400), before the tap (-300).
+        // Behind the reassembly of fragments (-400), before the tap (-302).
         net.router().nft(
             "table inet witness {
                 counter outside { }

@@ -1,0 +1,84 @@
+//! Rules of the administrator's that touch what ftpalg's own rely on: the packet's mark, the connection's, the MSS, sequence
+//! numbers. Each is put in before the daemon comes, so that its chains are registered in the order of a boot.
+
+use anyhow::{Result, ensure};
+
+use crate::harness::{Alg, Client, Mode, Net, Plan, STANDARD, ServerKind, Setup, Topology, Transfer};
+
+/// A net whose routers have these rules, and daemons that came afterwards.
+fn beside(topology: Topology, rules: &str) -> Result<Net> {
+    let mut net = Setup::new(topology).plan(Plan::ShortInside).alg(Alg::Ftpalg).build()?;
+    for (daemon, (router, _)) in net.daemons.iter_mut().zip(&net.layout.routers) {
+        let router = &net.layout.hosts[*router];
+        daemon.kill()?;
+        router.nft("delete table inet ftpalg")?;
+        router.nft(rules)?;
+        daemon.start_again(router)?;
+    }
+    Ok(net)
+}
+
+fn all_modes(net: &Net) -> Result<()> {
+    let server = net.serve(ServerKind::Vsftpd)?;
+    for mode in [Mode::Port, Mode::Eprt, Mode::Pasv, Mode::Epsv] {
+        net.session(Client::Curl, mode, &server, &STANDARD)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_mark_that_is_set_whole_at_the_raw_priority() -> Result<()> {
+    for topology in [Topology::Masquerade, Topology::Dnat] {
+        let net = beside(
+            topology,
+            "table inet admin {
+                chain raw { type filter hook prerouting priority raw; meta mark set 0x1; }
+            }",
+        )?;
+        all_modes(&net)?;
+        net.finish()?;
+    }
+    Ok(())
+}
+
+/// As several uplinks have it: the way of a connection's first packet is that of all that follow.
+#[test]
+fn a_mark_that_is_saved_and_restored() -> Result<()> {
+    let net = beside(
+        Topology::Masquerade,
+        "table inet admin {
+            counter saved_bit { }
+            chain restore { type filter hook prerouting priority mangle;
+                ct mark & 0x00200000 != 0 counter name saved_bit
+                meta mark set ct mark
+            }
+            chain save { type filter hook postrouting priority mangle; ct mark set meta mark; }
+        }",
+    )?;
+    all_modes(&net)?;
+    let kept = net.router().counter("inet admin saved_bit")?;
+    ensure!(kept == 0, "{kept} packets of connections that keep the bit of pinholes");
+    net.finish()
+}
+
+/// Behind a way that takes less, whose routers can't say so: the accept rule takes a data connection's SYN past the
+/// administrator's clamp.
+#[test]
+fn an_mss_that_is_clamped_below_the_accept_rule() -> Result<()> {
+    let net = beside(
+        Topology::BothNat,
+        "insert rule inet filter forward tcp flags syn tcp option maxseg size set rt mtu
+         table inet admin {
+            chain silent { type filter hook output priority 0; icmp code frag-needed drop; }
+        }",
+    )?;
+    if let Some((ends, link)) = net.layout.links.get(1) {
+        net.layout.hosts[ends.0].mtu(&link.a, 1280)?;
+        net.layout.hosts[ends.1].mtu(&link.b, 1280)?;
+    }
+    let server = net.serve(ServerKind::Vsftpd)?;
+    for mode in [Mode::Port, Mode::Eprt, Mode::Pasv, Mode::Epsv] {
+        net.session(Client::Curl, mode, &server, &[Transfer::Get("large"), Transfer::Put("large")])?;
+    }
+    net.finish()
+}
