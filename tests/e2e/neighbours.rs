@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 
 use crate::harness::{Alg, Client, Mode, Net, Plan, STANDARD, ServerKind, Setup, Topology, Transfer};
+use crate::life::Session;
 
 /// A net whose routers have these rules, and daemons that came afterwards.
 fn beside(topology: Topology, rules: &str) -> Result<Net> {
@@ -80,5 +81,26 @@ fn an_mss_that_is_clamped_below_the_accept_rule() -> Result<()> {
     for mode in [Mode::Port, Mode::Eprt, Mode::Pasv, Mode::Epsv] {
         net.session(Client::Curl, mode, &server, &[Transfer::Get("large"), Transfer::Put("large")])?;
     }
+    net.finish()
+}
+
+/// conntrack translates the sequence numbers of what synproxy has answered itself, behind the tap.
+#[test]
+fn a_control_connection_behind_synproxy() -> Result<()> {
+    let net = beside(
+        Topology::Masquerade,
+        "table inet admin {
+            chain raw { type filter hook prerouting priority raw;
+                iifname client tcp dport 21 tcp flags & (fin | syn | rst | ack) == syn notrack
+            }
+            chain proxy { type filter hook forward priority filter - 1;
+                tcp dport 21 ct state { invalid, untracked } synproxy mss 1460 wscale 7 timestamp sack-perm
+            }
+        }",
+    )?;
+    net.router().sysctl("net.netfilter.nf_conntrack_tcp_loose", "0")?;
+    let server = net.serve(ServerKind::Vsftpd)?;
+    Session::open(&net, &server)?.quit()?;
+    ensure!(net.daemons[0].log().contains("conntrack changes its sequence numbers"), "the log does not tell");
     net.finish()
 }
