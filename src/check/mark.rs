@@ -58,8 +58,8 @@ pub fn look(config: &Config, file: &str, ruleset: &Ruleset) -> Vec<Finding> {
         None => Mend::advice("leave one bit of the packet mark to ftpalg"),
     };
     let what = format!(
-        "bits of the mark {:#x} are used by {} as well: its packets may pass as data connections, or data connections be \
-         taken for its packets",
+        "bits of the mark {:#x} are used by {} as well: ftpalg takes them off its packets, or data connections are taken for \
+         its packets",
         config.mark,
         users.join(", ")
     );

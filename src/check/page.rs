@@ -76,9 +76,18 @@ pub fn write(out: &mut impl Write, looks: Looks, findings: &[Finding]) -> io::Re
 fn mend(mend: &Mend) -> Vec<String> {
     match mend {
         Mend::Command(line) => vec![format!("# {line}")],
+        Mend::Setting { file, line } if takes_a_restart(line) => {
+            vec![format!("in {file}, then restart: {line}")]
+        }
         Mend::Setting { file, line } => vec![format!("in {file}, then reload or restart: {line}")],
         Mend::Advice(text) => wrapped(text, WIDTH - TOPIC - 3),
     }
+}
+
+/// Whether a line of the configuration counts from the next start on alone.
+fn takes_a_restart(line: &str) -> bool {
+    let key = line.split(['=', ' ']).next().unwrap_or_default();
+    matches!(key, "queue" | "workers" | "state-dir" | "control-socket")
 }
 
 /// How many are not right, and what a mend by nft is not.
@@ -86,7 +95,7 @@ fn summary(findings: &[Finding]) -> String {
     let count = |mark| findings.iter().filter(|finding| finding.mark == mark).count();
     let counts = [
         (count(Mark::Wrong), "keeps ftpalg from working", "keep ftpalg from working"),
-        (count(Mark::Warning), "may do so", "may do so"),
+        (count(Mark::Warning), "may keep it from working", "may keep it from working"),
         (count(Mark::Unseen), "could not be looked at", "could not be looked at"),
     ];
     let counts = counts.iter().filter(|(number, ..)| *number > 0);

@@ -44,7 +44,7 @@ pub struct Rule {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rule {} of {}", self.handle, self.chain)
+        write!(f, "rule with handle {} of {}", self.handle, self.chain)
     }
 }
 

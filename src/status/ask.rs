@@ -14,6 +14,13 @@ use super::document::{Document, REQUEST, VERSION};
 /// How long the daemon may be silent. It answers in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+fn who_may(group: &str) -> String {
+    match group {
+        "root" => "only root may".to_owned(),
+        _ => format!("only root and the group {group} may (usermod -aG {group} USER, and log in anew)"),
+    }
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
@@ -24,11 +31,7 @@ pub enum AskError {
     )]
     NotRunning(PathBuf),
     /// Not for this user.
-    #[error(
-        "no permission to ask at {}: only root and the group {group} may \
-         (usermod -aG {group} USER, and log in anew)",
-        path.display()
-    )]
+    #[error("no permission to ask at {}: {}", path.display(), who_may(group))]
     Permission {
         /// The socket.
         path: PathBuf,

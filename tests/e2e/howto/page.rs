@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `console` | commands, each behind a prompt that names its machine (`router# nft …`, `pc$ curl …`), and what they print |
 //! | `console fails` | the same for commands that must fail |
-//! | `nft file=router:/etc/nftables.conf` | the file's content |
+//! | `nft file=router:/etc/nftables.conf` | the file's content; the line before names it |
 //! | `… not-run="why"` | what can't be run here |
 //!
 //! A line `<!-- a new machine -->` begins a part of the page that starts with nothing done yet.
@@ -79,11 +79,13 @@ impl Page {
     fn parse(text: &str) -> Result<Page> {
         let mut page = Page { parts: vec![vec![]], not_run: vec![], mentioned: vec![] };
         let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        let mut said = "";
         while let Some((number, line)) = lines.next() {
             if line.trim() == ANEW {
                 page.parts.push(vec![]);
             }
             let Some(info) = line.trim_start().strip_prefix("```") else {
+                said = if line.is_empty() { said } else { line };
                 ensure!(
                     !line.starts_with("    "),
                     "line {number}: a block without a fence, which nothing runs"
@@ -98,12 +100,13 @@ impl Page {
                 .take_while(|(_, line)| line.trim() != "```")
                 .map(|(number, line)| (number, line.get(indent..).unwrap_or_default()))
                 .collect::<Vec<_>>();
-            page.block(number, info, &block).with_context(|| format!("line {number}"))?;
+            page.block(number, info, &block, said).with_context(|| format!("line {number}"))?;
         }
         Ok(page)
     }
 
-    fn block(&mut self, number: usize, info: &str, lines: &[(usize, &str)]) -> Result<()> {
+    /// A block, before which a line was `said`.
+    fn block(&mut self, number: usize, info: &str, lines: &[(usize, &str)], said: &str) -> Result<()> {
         if let Some((_, reason)) = info.split_once(" not-run=") {
             let reason = reason.trim_matches('"');
             ensure!(reason.len() > 10, "not run, and no reason is given");
@@ -112,6 +115,7 @@ impl Page {
         }
         if let Some((_, place)) = info.split_once(" file=") {
             let (machine, path) = place.split_once(':').context("file= names no machine")?;
+            ensure!(said.contains(&format!("`{path}`")), "nothing that is seen names the file");
             let text = lines.iter().map(|(_, line)| format!("{line}\n")).collect();
             let write = Step::Write { machine: machine.to_owned(), path: path.to_owned(), text };
             self.steps().push((number, write));
@@ -191,7 +195,7 @@ fn matches(pattern: &str, line: &str) -> bool {
 #[test]
 fn blocks_become_steps() {
     let page = Page::parse(
-        "Text with `a word` and `nft list ruleset`.\n\n```nft file=router:/etc/nftables.conf\ntable inet t {\n}\n```\n\n- a list\n\n  ```console\n  \
+        "Text with `a word` and `nft list ruleset`.\n\n`/etc/nftables.conf`:\n\n```nft file=router:/etc/nftables.conf\ntable inet t {\n}\n```\n\n- a list\n\n  ```console\n  \
          router# nft \\\n      list ruleset\n  table inet t {\n  …\n  ```\n\n```sh not-run=\"needs another system\"\nx\n```\n\
          <!-- a new machine -->\n```console fails\npc$ curl x\n```\n",
     )
@@ -210,12 +214,12 @@ fn blocks_become_steps() {
     assert_eq!(
         page.parts,
         [
-            vec![(3, write), (11, run("router", "nft list ruleset", &["table inet t {", "…"], false))],
-            vec![(22, run("pc", "curl x", &[], true))]
+            vec![(5, write), (13, run("router", "nft list ruleset", &["table inet t {", "…"], false))],
+            vec![(24, run("pc", "curl x", &[], true))]
         ]
     );
     assert_eq!(page.mentioned, [(1, "nft list ruleset".to_owned())]);
-    assert_eq!(page.not_run, [(17, "needs another system".to_owned())]);
+    assert_eq!(page.not_run, [(19, "needs another system".to_owned())]);
 }
 
 #[test]
@@ -224,6 +228,7 @@ fn what_nothing_would_run_is_refused() {
         assert!(Page::parse(text).is_err(), "{text}");
     }
     assert!(Page::parse("```console\nnft list ruleset\n```\n").is_err(), "a command without a prompt");
+    assert!(Page::parse("x\n```nft file=router:/etc/x\n```\n").is_err(), "a file that is not named");
     assert!(Page::parse("```sh not-run=\"\"\nx\n```\n").is_err(), "no reason");
 }
 
