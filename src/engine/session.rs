@@ -283,10 +283,11 @@ impl Session {
         match tap {
             Tap::ToServer => {
                 let syn = Syn { initial: packet.sequence(), options };
-                if self.to_client.is_none() {
+                let is_repeated = syn.initial == self.syn.initial;
+                if self.to_client.is_none() || is_repeated && self.to_server.is_fresh() {
                     self.speaks(now);
                 }
-                if syn.initial == self.syn.initial {
+                if is_repeated {
                     self.syn = syn;
                 } else {
                     self.newer = Some(Box::new(Newer { syn, came: Some(now.into()) }));
