@@ -188,6 +188,10 @@ fn scrub(options: &mut [u8]) {
             || matches!(kind, 253 | 254) && options[place.clone()].get(2..4) == Some(&[0xf9, 0x89]);
         if kind == 30 || is_fast_open {
             options[place].fill(1);
+        } else if let (2, [_, _, mss @ ..]) = (kind, &mut options[place]) {
+            if let Ok(most) = <[u8; 2]>::try_from(&*mss) {
+                mss.copy_from_slice(&u16::from_be_bytes(most).min(1220).to_be_bytes());
+            }
         }
     }
 }
