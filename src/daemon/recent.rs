@@ -121,9 +121,9 @@ fn push<T>(ring: &mut VecDeque<Arc<T>>, most: usize, item: T) {
 #[cfg(test)]
 mod tests {
     use ftpalg::engine::event::Departure;
+    use ftpalg::engine::handshake::Syn;
     use ftpalg::engine::options::Handshake;
     use ftpalg::engine::policy::Policy;
-    use ftpalg::engine::session::Syn;
 
     use super::*;
 

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use super::control::ControlTuple;
+use super::handshake::Syn;
 use super::outcome::Outcome;
 use super::packet::Packet;
 use super::pinhole::Change;
-use super::session::{Session, Syn};
+use super::session::Session;
 use super::{Decision, Engine, Verdict, key_of, move_behind};
 
 impl Engine {

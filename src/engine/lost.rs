@@ -15,9 +15,10 @@ use std::time::Duration;
 use super::Engine;
 use super::control::ControlTuple;
 use super::decision::Verdict;
+use super::handshake::Syn;
 use super::outcome::Outcome;
 use super::packet::Packet;
-use super::session::{HALF_CLOSED, IDLE, Syn, Tap};
+use super::session::{HALF_CLOSED, IDLE, Tap};
 
 /// How far below a segment's own numbers those of a question lie, as long as it is not known what they should be: more
 /// than a stream is likely to have shrunk or grown by, and less than conntrack's window.

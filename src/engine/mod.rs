@@ -16,6 +16,7 @@ pub mod editor;
 pub mod edits;
 pub mod event;
 pub mod ftp;
+pub mod handshake;
 pub mod history;
 pub mod kind;
 pub mod lines;
