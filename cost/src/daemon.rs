@@ -63,7 +63,7 @@ impl Daemon {
             let seen = tuple.client.ip();
             let client = if seen == PUBLIC { CLIENT.into() } else { seen };
             let view = ClientView { client, dialled: DIALLED.into(), mark: 0 };
-            self.engine.learn(tuple, Some(view));
+            self.engine.learn(tuple, Ok(view));
             decision = self.engine.handle(self.now, tap, &mut self.packet);
         }
         if let Some((tuple, _)) = decision.session {

@@ -220,10 +220,12 @@ impl Worker {
                 format_args!("conntrack does not answer for {tuple}: {error}"),
             );
         }
-        match entry.ok().flatten() {
-            Some(entry) if entry.is_resequenced => engine.let_go(tuple, Departure::Resequenced),
-            entry => engine.learn(tuple, entry.map(|entry| entry.view)),
-        }
+        let view = match entry.ok().flatten() {
+            Some(entry) if entry.is_resequenced => Err(Departure::Resequenced),
+            Some(entry) => Ok(entry.view),
+            None => Err(Departure::NotTracked),
+        };
+        engine.learn(tuple, view);
         engine.handle(clock::now(), tap, &mut self.packet)
     }
 

@@ -291,10 +291,13 @@ impl Engine {
         }
     }
 
-    /// The client's view of a connection, as conntrack knows it; `None` if conntrack has no entry.
-    pub fn learn(&mut self, tuple: ControlTuple, view: Option<ClientView>) {
+    /// The client's view of a connection, as conntrack knows it, or why it must not be inspected.
+    pub fn learn(&mut self, tuple: ControlTuple, view: Result<ClientView, Departure>) {
         let Some(session) = self.sessions.get_mut(&tuple) else { return };
-        let Some(found) = view else { return session.leave(Departure::NotTracked) };
+        let found = match view {
+            Ok(found) => found,
+            Err(why) => return session.leave(why),
+        };
         let count = self.per_client.entry(found.client).or_default();
         if *count >= MAX_SESSIONS_PER_CLIENT {
             self.counters.overflow += 1;
@@ -302,13 +305,6 @@ impl Engine {
         }
         if session.view.replace(found).is_none() {
             *count += 1;
-        }
-    }
-
-    /// A connection must not be inspected.
-    pub fn let_go(&mut self, tuple: ControlTuple, why: Departure) {
-        if let Some(session) = self.sessions.get_mut(&tuple) {
-            session.leave(why);
         }
     }
 

@@ -83,7 +83,7 @@ pub struct Played {
 pub fn play(engine: &mut Engine, now: Duration, tap: Tap, mut bytes: Vec<u8>, views: &Views) -> Played {
     let mut decision = engine.handle(now, tap, &mut bytes);
     if let Verdict::LookUp(tuple) = decision.verdict {
-        engine.learn(tuple, Some(views.client_view()));
+        engine.learn(tuple, Ok(views.client_view()));
         decision = engine.handle(now, tap, &mut bytes);
     }
     let events = decision.session.map(|(tuple, _)| engine.committed(tuple)).unwrap_or_default();

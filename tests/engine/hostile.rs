@@ -110,7 +110,7 @@ fn attack(initials: (u32, u32), steps: &[Step], repeat: usize) {
     let hand = |engine: &mut Engine, now, tap, bytes: &mut Vec<u8>, is_refused: bool| {
         let mut decision = engine.handle(now, tap, bytes);
         if let Verdict::LookUp(tuple) = decision.verdict {
-            engine.learn(tuple, Some(view));
+            engine.learn(tuple, Ok(view));
             decision = engine.handle(now, tap, bytes);
         }
         if let Some((tuple, _)) = decision.session {
@@ -252,7 +252,7 @@ fn saved_session(initials: (u32, u32)) -> Vec<u8> {
         let mut bytes = segment.encode(from, to);
         if let Verdict::LookUp(tuple) = engine.handle(Duration::from_secs(1), tap, &mut bytes).verdict {
             let view = ClientView { client: site.client.ip(), dialled: site.dialled.ip(), mark: 0 };
-            engine.learn(tuple, Some(view));
+            engine.learn(tuple, Ok(view));
             engine.handle(Duration::from_secs(1), tap, &mut bytes);
         }
         engine.committed(site.tuple());
@@ -275,7 +275,7 @@ fn one_client_cannot_have_all_sessions() {
         let mut bytes = syn.encode(tuple.client, tuple.server);
         engine.handle(Duration::from_secs(1), Tap::ToServer, &mut bytes);
         let view = ClientView { client: client.parse().unwrap(), dialled: tuple.server.ip(), mark: 0 };
-        engine.learn(tuple, Some(view));
+        engine.learn(tuple, Ok(view));
         let departed = engine.session(&tuple).unwrap().departed;
         engine.committed(tuple);
         (tuple, departed)

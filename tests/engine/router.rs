@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ftpalg::engine::control::{ClientView, ControlTuple};
-use ftpalg::engine::event::Event;
+use ftpalg::engine::event::{Departure, Event};
 use ftpalg::engine::pinhole::{Change, Pinhole, PinholeKey};
 use ftpalg::engine::policy::{Policy, Refusal};
 use ftpalg::engine::session::Tap;
@@ -235,7 +235,7 @@ impl Router {
         if let Verdict::LookUp(tuple) = decision.verdict {
             let Site { client, dialled, .. } = self.site;
             let view = ClientView { client: client.ip(), dialled: dialled.ip(), mark: 7 };
-            self.engine.learn(tuple, self.tracked.then_some(view));
+            self.engine.learn(tuple, self.tracked.then_some(view).ok_or(Departure::NotTracked));
             decision = self.engine.handle(time, tap, &mut bytes);
         }
         if killed_at == 0 {

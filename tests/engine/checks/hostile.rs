@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use ftpalg::engine::control::ClientView;
+use ftpalg::engine::event::Departure;
 use ftpalg::engine::pinhole::{Change, Pinhole, PinholeKey};
 use ftpalg::engine::session::Tap;
 use ftpalg::engine::{Decision, Engine, Verdict};
@@ -121,7 +122,7 @@ impl Attack {
             let Site { client, dialled, .. } = self.site;
             let view = ClientView { client: client.ip(), dialled: dialled.ip(), mark: 7 };
             let is_tracked = self.setting.site & 8 == 0 && tuple == self.site.tuple();
-            self.engine.learn(tuple, is_tracked.then_some(view));
+            self.engine.learn(tuple, is_tracked.then_some(view).ok_or(Departure::NotTracked));
             decision = self.engine.handle(self.now, tap, &mut bytes);
         }
         let Decision { verdict, changes, session, .. } = decision;
