@@ -10,7 +10,7 @@ use crate::config::{ChainName, Config};
 
 /// The priority at which nft-rules/ftpalg.nft marks the first packet of a data connection, in the hooks behind routing.
 /// Chains that come before it do not see the mark.
-const MARKED_AT: i64 = -5;
+pub const MARKED_AT: i64 = -5;
 
 /// What the firewall is looked at with.
 pub struct Firewall<'a> {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::finding::{Finding, Id, Mend};
+use super::firewall::MARKED_AT;
 use super::packet::as_u32;
 use super::ruleset::{Base, Rule, Ruleset};
 use crate::config::Config;
@@ -43,15 +44,20 @@ pub fn look(config: &Config, file: &str, ruleset: &Ruleset) -> Vec<Finding> {
         )
         .collect();
     let mut findings: Vec<_> = taken_off(config, ruleset).into_iter().collect();
-    if users.is_empty() && !findings.is_empty() {
-        return findings;
+    if !users.is_empty() {
+        findings.push(in_use(config, file, taken, &users));
     }
-    if users.is_empty() {
+    if findings.is_empty() {
         let opaque = ruleset.rules().any(sets_marks_unseen);
         let but = if opaque { " (what iptables' MARK and CONNMARK do can't be read)" } else { "" };
         let what = format!("nothing else was seen that uses the mark {:#x}{but}", config.mark);
-        return vec![Finding::right(Id::MarkBit, what)];
+        findings.push(Finding::right(Id::MarkBit, what));
     }
+    findings
+}
+
+/// The mark's bits have other users; these bits are taken by them and others.
+fn in_use(config: &Config, file: &str, taken: u32, users: &[String]) -> Finding {
     let free = CANDIDATES.into_iter().map(|bit| 1_u32 << bit).find(|bit| bit & (taken | config.mark) == 0);
     let mend = match free {
         Some(bit) => Mend::Setting { file: file.to_owned(), line: format!("mark = \"{bit:#010x}\"") },
@@ -63,12 +69,11 @@ pub fn look(config: &Config, file: &str, ruleset: &Ruleset) -> Vec<Finding> {
         config.mark,
         users.join(", ")
     );
-    findings.push(Finding::warning(Id::MarkInUse, what, mend));
-    findings
+    Finding::warning(Id::MarkInUse, what, mend)
 }
 
-/// Rules that set the whole mark between the chains that put the bit on (priority -5) and ftpalg's rule, which stands at the
-/// top of the chains of `accept-in`.
+/// Rules that set the whole mark between the chains that put the bit on and ftpalg's rule, which stands at the top of the
+/// chains of `accept-in`.
 fn taken_off(config: &Config, ruleset: &Ruleset) -> Option<Finding> {
     let sets_all = |rule: &&Rule| {
         rule.expr.iter().filter_map(|expression| expression.get("mangle")).any(|mangle| {
@@ -76,7 +81,7 @@ fn taken_off(config: &Config, ruleset: &Ruleset) -> Option<Finding> {
         })
     };
     let is_between =
-        |base: &Base| matches!(&*base.hook, "forward" | "input" | "output") && base.priority > -5;
+        |base: &Base| matches!(&*base.hook, "forward" | "input" | "output") && base.priority > MARKED_AT;
     let chains = ruleset
         .base_chains()
         .filter(|(chain, base)| is_between(base) && !config.accept_in.contains(&chain.name));
@@ -170,6 +175,33 @@ mod tests {
             (format!(r#"{{"match":{{"op":"==","left":{MARK},"right":1}}}}"#), vec![(1, true)]),
         ] {
             assert_eq!(of(&expression), expected, "{expression}");
+        }
+    }
+
+    #[test]
+    fn a_mark_that_is_set_whole_in_front_of_the_accept_rule() {
+        const MARK: &str = r#"{"meta":{"key":"mark"}}"#;
+        let found = |place: (&str, &str, &str), hook: &str, priority: i64, value: &str| {
+            let (family, table, chain) = place;
+            let text = format!(
+                r#"{{"nftables":[{{"chain":{{"family":"{family}","table":"{table}","name":"{chain}","type":"filter","hook":"{hook}",
+                "prio":{priority},"policy":"accept"}}}},{{"rule":{{"family":"{family}","table":"{table}","chain":"{chain}",
+                "handle":7,"expr":[{{"mangle":{{"key":{MARK},"value":{value}}}}}]}}}}]}}"#
+            );
+            taken_off(&Config::default(), &Ruleset::parse(&[text]).unwrap()).map(|finding| finding.what)
+        };
+        let other = ("inet", "qos", "sort");
+        let what = found(other, "forward", 0, "16").unwrap();
+        assert!(what.contains("rule with handle 7 of inet qos sort"), "{what}");
+        assert!(found(other, "forward", 0, r#"{"ct":{"key":"mark"}}"#).is_some());
+        let keeps = format!(r#"{{"|":[{{"&":[{MARK},4294967040]}},16]}}"#);
+        for (place, hook, priority, value) in [
+            (other, "forward", MARKED_AT, "16"),
+            (other, "prerouting", 0, "16"),
+            (other, "forward", 0, keeps.as_str()),
+            (("inet", "filter", "forward"), "forward", 0, "16"),
+        ] {
+            assert_eq!(found(place, hook, priority, value), None, "{hook} {priority} {value}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use super::finding::{Finding, Mark, Mend};
+use crate::config::FIXED_AT_START;
 
 /// The width of the column of topics.
 const TOPIC: usize = 13;
@@ -76,18 +77,13 @@ pub fn write(out: &mut impl Write, looks: Looks, findings: &[Finding]) -> io::Re
 fn mend(mend: &Mend) -> Vec<String> {
     match mend {
         Mend::Command(line) => vec![format!("# {line}")],
-        Mend::Setting { file, line } if takes_a_restart(line) => {
-            vec![format!("in {file}, then restart: {line}")]
+        Mend::Setting { file, line } => {
+            let is_fixed = line.split_once(" = ").is_some_and(|(key, _)| FIXED_AT_START.contains(&key));
+            let how = if is_fixed { "restart" } else { "reload or restart" };
+            vec![format!("in {file}, then {how}: {line}")]
         }
-        Mend::Setting { file, line } => vec![format!("in {file}, then reload or restart: {line}")],
         Mend::Advice(text) => wrapped(text, WIDTH - TOPIC - 3),
     }
-}
-
-/// Whether a line of the configuration counts from the next start on alone.
-fn takes_a_restart(line: &str) -> bool {
-    let key = line.split(['=', ' ']).next().unwrap_or_default();
-    matches!(key, "queue" | "workers" | "state-dir" | "control-socket")
 }
 
 /// How many are not right, and what a mend by nft is not.

@@ -18,6 +18,9 @@ pub use problem::ConfigError;
 /// The file that is read when `--config` names none.
 pub const DEFAULT_PATH: &str = "/etc/ftpalg/ftpalg.toml";
 
+/// Keys that count from the daemon's next start on alone.
+pub const FIXED_AT_START: [&str; 5] = ["queue", "workers", "state-dir", "control-socket", "metrics.listen"];
+
 /// What happens to packets of connections that are not shifted while no daemon runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenDown {

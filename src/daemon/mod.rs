@@ -39,7 +39,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, FIXED_AT_START};
 use crate::netfilter::{ConnTrack, Firewall, Watch, keep_no_memory};
 use alarms::Alarms;
 use control::{Control, Reporter};
@@ -243,7 +243,8 @@ fn reload(shared: &Shared, config: &mut Config, path: Option<&Path>) {
         (config.queue, config.workers, paths, config.metrics_listen)
     };
     if fixed(&new) != fixed(config) {
-        warn!("queue, workers, state-dir, control-socket and metrics.listen take effect at the next start");
+        let [others @ .., last] = FIXED_AT_START;
+        warn!("{} and {last} take effect at the next start", others.join(", "));
         new.metrics_listen = config.metrics_listen;
         new.queue = config.queue;
         new.workers = config.workers;
