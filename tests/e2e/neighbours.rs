@@ -19,12 +19,9 @@ fn beside(topology: Topology, rules: &str) -> Result<Net> {
     Ok(net)
 }
 
-fn all_modes(net: &Net) -> Result<()> {
+fn all_modes(net: &Net, transfers: &[Transfer]) -> Result<()> {
     let server = net.serve(ServerKind::Vsftpd)?;
-    for mode in [Mode::Port, Mode::Eprt, Mode::Pasv, Mode::Epsv] {
-        net.session(Client::Curl, mode, &server, &STANDARD)?;
-    }
-    Ok(())
+    Mode::ALL.into_iter().try_for_each(|mode| net.session(Client::Curl, mode, &server, transfers))
 }
 
 #[test]
@@ -36,7 +33,7 @@ fn a_mark_that_is_set_whole_at_the_raw_priority() -> Result<()> {
                 chain raw { type filter hook prerouting priority raw; meta mark set 0x1; }
             }",
         )?;
-        all_modes(&net)?;
+        all_modes(&net, &STANDARD)?;
         net.finish()?;
     }
     Ok(())
@@ -56,7 +53,7 @@ fn a_mark_that_is_saved_and_restored() -> Result<()> {
             chain save { type filter hook postrouting priority mangle; ct mark set meta mark; }
         }",
     )?;
-    all_modes(&net)?;
+    all_modes(&net, &STANDARD)?;
     let kept = net.router().counter("inet admin saved_bit")?;
     ensure!(kept == 0, "{kept} packets of connections that keep the bit of pinholes");
     net.finish()
@@ -77,10 +74,7 @@ fn an_mss_that_is_clamped_below_the_accept_rule() -> Result<()> {
         net.layout.hosts[ends.0].mtu(&link.a, 1280)?;
         net.layout.hosts[ends.1].mtu(&link.b, 1280)?;
     }
-    let server = net.serve(ServerKind::Vsftpd)?;
-    for mode in [Mode::Port, Mode::Eprt, Mode::Pasv, Mode::Epsv] {
-        net.session(Client::Curl, mode, &server, &[Transfer::Get("large"), Transfer::Put("large")])?;
-    }
+    all_modes(&net, &[Transfer::Get("large"), Transfer::Put("large")])?;
     net.finish()
 }
 

@@ -23,9 +23,8 @@ fn active() -> Pinhole {
 /// What conntrack has for a connection's mark.
 fn mark(net: &Net, connected: &Connected) -> u32 {
     let tuple = ControlTuple { server: connected.listener.local_addr().unwrap(), client: connected.peer };
-    let view =
-        net.router.run(move || ConnTrack::open().unwrap().entry(&tuple).unwrap().map(|entry| entry.view));
-    view.expect("conntrack knows the connection").mark
+    let entry = net.router.run(move || ConnTrack::open().unwrap().entry(&tuple).unwrap());
+    entry.expect("conntrack knows the connection").view.mark
 }
 
 /// Drops the first packets that match, in a host's own firewall.

@@ -1,11 +1,12 @@
 //! Hosts that ask for more than there is: what they are given is bounded, and nobody else feels it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 
 use super::Arena;
 use crate::harness::Topology;
+use crate::life::{wait_until, wait_within};
 use crate::status::document;
 
 #[test]
@@ -39,20 +40,10 @@ fn a_flood_of_syns_is_noticed_and_passes_by() -> Result<()> {
 fn syns_that_only_the_server_answers_take_no_room_for_long() -> Result<()> {
     let arena = Arena::new(Topology::Masquerade, "")?;
     arena.run("floods", "answered_syns")?;
-    let wait_until = |what: &str, is_so: fn(usize) -> bool, limit: u64| -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(limit);
-        loop {
-            let number = document(&arena.net)?["sessions"].as_array().context("no list")?.len();
-            if is_so(number) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < end, "{what}: {number} are there");
-            std::thread::sleep(Duration::from_millis(200));
-        }
-    };
-    wait_until("they do not begin", |number| number > 900, 5)?;
+    let sessions = || Ok::<_, Error>(document(&arena.net)?["sessions"].as_array().context("no list")?.len());
+    wait_until("they begin", || Ok(sessions()? > 900))?;
     // Ten seconds of silence, and until conntrack has been asked about all of them.
-    wait_until("they are still kept", |number| number == 0, 40)?;
+    wait_within(Duration::from_secs(40), "none is kept", || Ok(sessions()? == 0))?;
     arena.finish()
 }
 

@@ -223,6 +223,7 @@ impl Seen {
             let (young, old) = (seen.elements_of("control_new"), seen.elements_of("control"));
             // One that has gone from one set to the other is among both for up to a minute.
             let is_complete = young.max(old) <= sessions && young + old >= sessions;
+            let is_complete = is_complete && seen.elements_of("watched") == sessions;
             ensure!(is_complete, "not all sessions are queued: {seen}");
         }
         let left = self.after.elements.keys().filter(|set| !set.starts_with("used")).collect::<Vec<_>>();
