@@ -42,7 +42,7 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness, mut
             let Questions { silent, open } = lock(engine).look_through(now);
             remember_used(shared, engine, &open);
             expire(shared, engine, now);
-            notice_ends(engine, &mut conntrack, &silent, now);
+            ask_about_silent(engine, &mut conntrack, &silent, now);
         }
         let number = shared.all_engines().map(|engine| lock(engine).sessions().count()).sum();
         most = most.max(number);
@@ -135,9 +135,14 @@ fn remember_used(shared: &Shared, engine: &SharedEngine, open: &[PinholeKey]) {
     }
 }
 
-/// Asks conntrack whether connections are over of which nothing comes any more. No lock is held meanwhile: what speaks again
+/// Asks conntrack what has become of connections of which nothing comes any more. No lock is held meanwhile: what speaks again
 /// is not over for the engine.
-fn notice_ends(engine: &SharedEngine, conntrack: &mut ConnTrack, silent: &[ControlTuple], now: Duration) {
+fn ask_about_silent(
+    engine: &SharedEngine,
+    conntrack: &mut ConnTrack,
+    silent: &[ControlTuple],
+    now: Duration,
+) {
     for tuple in silent {
         match conntrack.fate(tuple) {
             Fate::Ended => {

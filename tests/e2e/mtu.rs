@@ -27,8 +27,8 @@ fn full_segments_grow(client: u16, server: u16) -> Result<()> {
     net.finish()
 }
 
-/// Replies that are longer than that, in sessions whose lengths have changed: the router that can't forward them asks their sender
-/// for smaller ones (ICMP, fragmentation needed), and quotes a sequence number.
+/// Replies that are longer than that, in sessions whose lengths have changed: the router that can't forward them asks their
+/// sender for smaller ones (ICMP, fragmentation needed), and quotes a sequence number.
 #[test]
 fn a_hop_between_that_takes_less_than_both_ends() -> Result<()> {
     if Alg::under_test() == Alg::Kernel {
