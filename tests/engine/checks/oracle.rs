@@ -228,7 +228,7 @@ impl Oracle {
             (Waiting::Greeting, 220) => self.is_greeted = true,
             (Waiting::Greeting, _) | (Waiting::Auth, 234) => self.has_departed = true,
             (Waiting::Login, 230) => self.is_logged_in = true,
-            (Waiting::Login, 331 | 332) | (Waiting::Reinitialize, 220) => self.log_out(),
+            (Waiting::Login, 331 | 332) | (Waiting::Reinitialize, 200..=299) => self.log_out(),
             (Waiting::Active(granting), 200) => self.grant(granting),
             (Waiting::Passive(wanted), code) if wanted == code => {
                 if offered.is_some() {
@@ -262,7 +262,8 @@ impl Oracle {
 
     fn unanswered_before(&self, code: u16) -> usize {
         let stays = |one: &&Waiting| match one {
-            Waiting::Transfer | Waiting::Abort => [200, 227, 229, 230].contains(&code),
+            Waiting::Transfer => [200, 227, 229, 230].contains(&code),
+            Waiting::Abort => !text::may_answer_abor(code),
             Waiting::Blank => !(500..504).contains(&code),
             _ => false,
         };

@@ -259,6 +259,11 @@ pub fn fits(argument: &[u8], is_v6: bool) -> bool {
     matches!((argument.trim_ascii(), is_v6), (b"", _) | (b"1", false) | (b"2", true))
 }
 
+/// Whether a reply with this code can be ABOR's, or that of the transfer that it ends (RFC 959, section 5.4).
+pub fn may_answer_abor(code: u16) -> bool {
+    [225, 226, 421, 425, 426, 451, 500, 501, 502, 503, 530].contains(&code)
+}
+
 /// Whether a reply is one final reply, perhaps behind preliminary ones, of which every gateway knows that it answers
 /// this command, and which changes nothing for the commands that follow.
 pub fn is_proper_answer(command: &[u8], reply: &[u8]) -> bool {
@@ -275,10 +280,11 @@ pub fn is_proper_answer(command: &[u8], reply: &[u8]) -> bool {
     let command = kept(command);
     match Command::read(&command).map_or(Verb::Unknown, |command| command.verb) {
         _ if command.trim_ascii().is_empty() => (500..504).contains(&code),
-        Verb::Transfer | Verb::Abort => ![200, 227, 229, 230].contains(&code),
+        Verb::Transfer => ![200, 227, 229, 230].contains(&code),
+        Verb::Abort => may_answer_abor(code),
         Verb::Login => ![331, 332].contains(&code),
         Verb::Auth => code != 234,
-        Verb::Reinitialize => code != 220,
+        Verb::Reinitialize => !(200..300).contains(&code),
         _ => true,
     }
 }
