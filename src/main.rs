@@ -19,7 +19,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use cli::{Cli, Command, StatusOptions, exit};
+use cli::with_config::WithConfig;
+use cli::{Cli, Command, Run, StatusOptions, exit};
 use config::Config;
 use netfilter::{FirewallError, kernel, ruleset};
 use status::View;
@@ -27,10 +28,13 @@ use status::View;
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     ExitCode::from(match command {
-        Command::Run(options) => with_config(options.config.as_deref(), |config| {
-            log::start();
-            run(config, options.config.as_deref())
-        }),
+        Command::Run(Run { config, test: true }) => with_config(config.config.as_deref(), |_| exit::OK),
+        Command::Run(Run { config: WithConfig { config: path }, test: false }) => {
+            with_config(path.as_deref(), |config| {
+                log::start();
+                run(config, path.as_deref())
+            })
+        }
         Command::Check(options) => check::run(options.config.config.as_deref(), options.json),
         Command::Rules(options) => {
             with_config(options.config.as_deref(), |config| print(ruleset::text(&config).as_bytes()))

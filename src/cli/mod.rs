@@ -32,7 +32,7 @@ pub enum Command {
     /// ports until it gets SIGTERM or SIGINT; then it takes away everything that it loaded; connections
     /// whose text it has changed wait until it is back. SIGHUP makes it read its configuration anew. It needs
     /// CAP_NET_ADMIN.
-    Run(WithConfig),
+    Run(Run),
     /// Show sessions, pinholes, refusals and counters of the running daemon
     ///
     /// Asks on the daemon's control socket, which root and the daemon's group can open. Exits with 0 when the daemon
@@ -65,6 +65,16 @@ pub enum Command {
         /// The shell: bash, zsh or fish
         shell: Shell,
     },
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub config: WithConfig,
+    /// Read the configuration, say what is wrong in it, and end
+    #[arg(long)]
+    pub test: bool,
 }
 
 /// Options of `status`.
@@ -113,10 +123,12 @@ mod tests {
 
     #[test]
     fn commands_and_their_options() {
-        let cli = Cli::try_parse_from(["ftpalg", "run", "--config", "/etc/x.toml"]).unwrap();
-        assert!(
-            matches!(cli.command, Command::Run(WithConfig { config: Some(path) }) if path.as_os_str() == "/etc/x.toml")
-        );
+        let run = |arguments: &[&str]| match Cli::try_parse_from(arguments).unwrap().command {
+            Command::Run(Run { config, test }) => (config.config, test),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(run(&["ftpalg", "run", "--config", "/etc/x.toml"]), (Some("/etc/x.toml".into()), false));
+        assert_eq!(run(&["ftpalg", "run", "--test"]), (None, true));
         let cli = Cli::try_parse_from(["ftpalg", "rules"]).unwrap();
         assert!(matches!(cli.command, Command::Rules(WithConfig { config: None })));
         let status = |arguments: &[&str]| {

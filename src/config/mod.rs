@@ -18,7 +18,7 @@ pub use problem::ConfigError;
 /// The file that is read when `--config` names none.
 pub const DEFAULT_PATH: &str = "/etc/ftpalg/ftpalg.toml";
 
-/// Keys that count from the daemon's next start on alone.
+/// Keys that count from the daemon's next start on alone, in the order of [`Config::keep_fixed`].
 pub const FIXED_AT_START: [&str; 5] = ["queue", "workers", "state-dir", "control-socket", "metrics.listen"];
 
 /// What happens to packets of connections that are not shifted while no daemon runs.
@@ -111,15 +111,24 @@ impl Config {
     /// # Errors
     /// A named file that is not there, a file that cannot be read, and everything that is wrong in it.
     pub fn load(named: Option<&Path>) -> Result<Config, ConfigError> {
-        Self::load_or(named, Path::new(DEFAULT_PATH))
+        Ok(Self::read(named)?.unwrap_or_default())
     }
 
-    /// [`Config::load`] with a default file of the caller's choice.
-    fn load_or(named: Option<&Path>, default: &Path) -> Result<Config, ConfigError> {
+    /// As [`Config::load`], but `None` where it would take the defaults: for a daemon that runs with what was in the file,
+    /// one that has gone since is no wish for them.
+    ///
+    /// # Errors
+    /// As with [`Config::load`].
+    pub fn read(named: Option<&Path>) -> Result<Option<Config>, ConfigError> {
+        Self::read_or(named, Path::new(DEFAULT_PATH))
+    }
+
+    /// [`Config::read`] with a default file of the caller's choice.
+    fn read_or(named: Option<&Path>, default: &Path) -> Result<Option<Config>, ConfigError> {
         let path = named.unwrap_or(default);
         match std::fs::read(path) {
-            Ok(bytes) => Self::parse(path, &bytes),
-            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(Config::default()),
+            Ok(bytes) => Self::parse(path, &bytes).map(Some),
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
         }
     }
@@ -127,6 +136,24 @@ impl Config {
     /// Reads a configuration file's content; `path` only names it in errors.
     fn parse(path: &Path, bytes: &[u8]) -> Result<Config, ConfigError> {
         keys::read(bytes).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+    }
+
+    /// Takes over from the configuration of a daemon that runs what can't change before its next start. Returns the keys
+    /// that would have.
+    pub fn keep_fixed(&mut self, running: &Config) -> Vec<&'static str> {
+        fn keep<T: Clone + PartialEq>(new: &mut T, running: &T) -> bool {
+            let differs = new != running;
+            new.clone_from(running);
+            differs
+        }
+        let differ = [
+            keep(&mut self.queue, &running.queue),
+            keep(&mut self.workers, &running.workers),
+            keep(&mut self.state_dir, &running.state_dir),
+            keep(&mut self.control_socket, &running.control_socket),
+            keep(&mut self.metrics_listen, &running.metrics_listen),
+        ];
+        FIXED_AT_START.into_iter().zip(differ).filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
 }
 

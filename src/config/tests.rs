@@ -397,7 +397,9 @@ fn files() {
     let (there, missing) = (directory.join("there.toml"), directory.join("missing.toml"));
     std::fs::write(&there, "queue = 7").unwrap();
     let load = |named: Option<&Path>, default: &Path| {
-        Config::load_or(named, default).map(|config| config.queue).map_err(|error| error.to_string())
+        Config::read_or(named, default)
+            .map(|config| config.map(|config| config.queue))
+            .map_err(|error| error.to_string())
     };
     let results = [
         load(Some(&there), &missing),
@@ -410,9 +412,9 @@ fn files() {
     assert_eq!(
         results,
         [
-            Ok(7),
-            Ok(7),
-            Ok(2121),
+            Ok(Some(7)),
+            Ok(Some(7)),
+            Ok(None),
             Err(format!(
                 "{}: no such file: name an existing one with --config, \
                  or leave --config out to use /etc/ftpalg/ftpalg.toml",

@@ -90,20 +90,25 @@ impl Executor {
     /// daemon, and a packet can wait.
     fn save(&mut self, engine: &Engine, tuple: &ControlTuple, about: About) -> bool {
         let Err(error) = self.shared.save(engine, tuple, &mut self.saved) else { return true };
-        self.shared.vitals.unsaved.add();
         let needs_translation = engine.session(tuple).is_some_and(Session::needs_translation);
         let (level, what) = if needs_translation {
             (Level::ERROR, "a packet waits because its session can't be saved")
         } else {
             (Level::WARN, "a restart would lose sight of this session, which can't be saved")
         };
-        self.tell(about, level, Some("state-directory"), format_args!("{what}: {error}"));
+        let is_told = self.allowances.unsaved(about, level, what, &error);
+        self.count(is_told);
         !needs_translation
     }
 
     /// Writes a line, unless there were too many of late.
     pub fn tell(&mut self, about: About, level: Level, reason: Option<&str>, text: fmt::Arguments<'_>) {
-        if !self.allowances.line(level, || about.line(level, reason, text)) {
+        let is_told = self.allowances.line(level, || about.line(level, reason, text));
+        self.count(is_told);
+    }
+
+    fn count(&self, is_told: bool) {
+        if !is_told {
             self.shared.vitals.lines_left_out.add();
         }
     }

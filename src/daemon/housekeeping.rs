@@ -11,9 +11,11 @@ use tracing::{Level, debug, error, warn};
 
 use super::about::About;
 use super::alarms::Alarms;
+use super::allowance::Allowances;
 use super::clock;
 use super::liveness::Liveness;
 use super::shared::{Failure, Shared, SharedEngine, lock, take_note_of_used};
+use super::store::StoreError;
 use crate::netfilter::{CommitError, ConnTrack, Fate, Refused, give_memory_back};
 
 /// How often. Much less than any time-out of the engine's.
@@ -35,13 +37,14 @@ const SPARE: usize = 1024;
 /// Runs for as long as the daemon.
 pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness, mut conntrack: ConnTrack) -> ! {
     let mut most: usize = 0;
+    let mut allowances = Allowances::default();
     loop {
         thread::sleep(INTERVAL);
         let now = clock::now();
         for engine in shared.all_engines() {
             let Questions { silent, open } = lock(engine).look_through(now);
-            remember_used(shared, engine, &open);
-            expire(shared, engine, now);
+            remember_used(shared, engine, &open, &mut allowances);
+            expire(shared, engine, now, &mut allowances);
             ask_about_silent(engine, &mut conntrack, &silent, now);
         }
         let number = shared.all_engines().map(|engine| lock(engine).sessions().count()).sum();
@@ -64,9 +67,9 @@ pub fn run(shared: &Arc<Shared>, mut alarms: Alarms, mut liveness: Liveness, mut
 }
 
 /// Takes out what has run down, some at a time: packets wait meanwhile.
-fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
+fn expire(shared: &Shared, engine: &SharedEngine, now: Duration, allowances: &mut Allowances) {
     for _ in 0..PORTIONS {
-        if !expire_some(shared, engine, now) {
+        if !expire_some(shared, engine, now, allowances) {
             break;
         }
         // A lock goes to whoever comes first, and that would be this one again.
@@ -77,7 +80,7 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration) {
 /// Takes some out. The engine is locked for the while: nothing of an expired session may be handed out before it is taken
 /// out. What nftables does not take is not tried again, for by then it might be another's: elements run down by themselves,
 /// and a queued packet of a connection that nobody follows takes its own out. Returns whether there may be more.
-fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration) -> bool {
+fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration, allowances: &mut Allowances) -> bool {
     let mut engine = lock(engine);
     let Some(changes) = engine.next_portion(now) else { return false };
     if changes.is_empty() {
@@ -101,11 +104,8 @@ fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration) -> bool {
     let mut buffer = Vec::new();
     for tuple in &seen_to {
         if let Err(error) = shared.save(&engine, tuple, &mut buffer) {
-            About::connection(tuple).line(
-                Level::WARN,
-                Some("state-directory"),
-                format_args!("a restart would find an older state of this name: {error}"),
-            );
+            let what = "a restart would find an older state of this name";
+            tell_unsaved(shared, allowances, tuple, what, &error);
         }
     }
     // With the engine locked: a connection may begin anew under the same name, and be held back.
@@ -118,20 +118,29 @@ fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration) -> bool {
 
 /// Remembers which pinholes were used. After a flush the kernel can't tell any more, and one that was put back would let
 /// a second connection in. Some at a time: packets wait meanwhile.
-fn remember_used(shared: &Shared, engine: &SharedEngine, open: &[PinholeKey]) {
+fn remember_used(shared: &Shared, engine: &SharedEngine, open: &[PinholeKey], allowances: &mut Allowances) {
     let mut buffer = Vec::new();
     for some in open.chunks(AT_ONCE) {
         let mut engine = lock(engine);
         let sessions = take_note_of_used(&mut engine, &mut lock(&shared.firewall), some.iter());
         for tuple in sessions {
             if let Err(error) = shared.save(&engine, &tuple, &mut buffer) {
-                About::connection(&tuple).line(
-                    Level::WARN,
-                    Some("state-directory"),
-                    format_args!("a restart may open a used data port again: {error}"),
-                );
+                let what = "a restart may open a used data port again";
+                tell_unsaved(shared, allowances, &tuple, what, &error);
             }
         }
+    }
+}
+
+fn tell_unsaved(
+    shared: &Shared,
+    allowances: &mut Allowances,
+    tuple: &ControlTuple,
+    what: &str,
+    error: &StoreError,
+) {
+    if !allowances.unsaved(About::connection(tuple), Level::WARN, what, error) {
+        shared.vitals.lines_left_out.add();
     }
 }
 

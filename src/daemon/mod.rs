@@ -39,7 +39,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use crate::config::{Config, FIXED_AT_START};
+use crate::config::{Config, DEFAULT_PATH};
 use crate::netfilter::{ConnTrack, Firewall, Watch, keep_no_memory};
 use alarms::Alarms;
 use control::{Control, Reporter};
@@ -232,24 +232,24 @@ fn attend(
     }
 }
 
-/// SIGHUP: the configuration is read anew. Live sessions go on; a bad file changes nothing.
+/// SIGHUP: the configuration is read anew. Live sessions go on; a bad file changes nothing, and neither does one that has
+/// gone.
 fn reload(shared: &Shared, config: &mut Config, path: Option<&Path>) {
-    let mut new = match Config::load(path) {
-        Ok(new) => new,
+    let mut new = match Config::read(path) {
+        Ok(Some(new)) => new,
+        Ok(None) => {
+            if *config != Config::default() {
+                warn!(
+                    "the configuration stays as it was until the next start: there is no {DEFAULT_PATH} any more"
+                );
+            }
+            config.clone()
+        }
         Err(error) => return error!("the configuration stays as it was:\n{error}"),
     };
-    let fixed = |config: &Config| {
-        let paths = (config.state_dir.clone(), config.control_socket.clone());
-        (config.queue, config.workers, paths, config.metrics_listen)
-    };
-    if fixed(&new) != fixed(config) {
-        let [others @ .., last] = FIXED_AT_START;
-        warn!("{} and {last} take effect at the next start", others.join(", "));
-        new.metrics_listen = config.metrics_listen;
-        new.queue = config.queue;
-        new.workers = config.workers;
-        new.state_dir.clone_from(&config.state_dir);
-        new.control_socket.clone_from(&config.control_socket);
+    let waiting = new.keep_fixed(config);
+    if !waiting.is_empty() {
+        warn!("changed, and in effect from the next start on: {}", waiting.join(", "));
     }
     let repaired = shared.with_all(|firewall, live| {
         firewall.configure(&new);

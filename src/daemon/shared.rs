@@ -168,10 +168,11 @@ impl Shared {
         buffer: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         let mut store = lock(&self.store);
-        match engine.save(tuple, buffer) {
+        let saved = match engine.save(tuple, buffer) {
             Some(session) => store.save(*tuple, session),
             None => store.remove(tuple),
-        }
+        };
+        saved.inspect_err(|_| self.vitals.unsaved.add())
     }
 
     /// Makes the state directory anew, if somebody has deleted it, and saves all sessions there. A session that can't be

@@ -22,12 +22,12 @@ const SIZES: [usize; 3] = [512, 2048, 8192];
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The directory can't be made, read or written.
-    #[error("{}: {source}; `state-dir` must name a directory that ftpalg may write to", path.display())]
+    #[error("{}: {error}; {}", path.display(), mend(error))]
     Directory {
         /// The directory or a file in it.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        error: io::Error,
     },
     /// Another daemon has it.
     #[error("{}: another ftpalg uses this directory; stop it, or give each its own `state-dir`", path.display())]
@@ -38,6 +38,18 @@ pub enum StoreError {
     /// No slot is large enough.
     #[error("a session of {0} bytes is larger than a slot of the state file")]
     TooLarge(usize),
+}
+
+fn mend(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on the file system that holds it"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "`state-dir` must not be on a file system that is mounted read-only"
+        }
+        _ => "`state-dir` must name a directory that ftpalg may write to",
+    }
 }
 
 /// A session that an earlier daemon left.
@@ -63,18 +75,18 @@ impl Store {
     /// Opens the directory, makes it if it is missing, and reads what an earlier daemon left: the older of two
     /// records of one session before the newer.
     pub fn open(directory: &Path) -> Result<(Self, Vec<Saved>), StoreError> {
-        let fault = |path: &Path, source| StoreError::Directory { path: path.to_owned(), source };
+        let fault = |path: &Path, error| StoreError::Directory { path: path.to_owned(), error };
         DirBuilder::new()
             .recursive(true)
             .mode(0o750)
             .create(directory)
-            .map_err(|source| fault(directory, source))?;
+            .map_err(|error| fault(directory, error))?;
         let (mut classes, mut found) = (Vec::new(), Vec::new());
         for (class, size) in (0..).zip(SIZES) {
             let path = directory.join(format!("sessions-{size}"));
-            let (slots, records) = Slots::open(&path, size).map_err(|source| match source.kind() {
+            let (slots, records) = Slots::open(&path, size).map_err(|error| match error.kind() {
                 io::ErrorKind::WouldBlock => StoreError::Taken { path: directory.to_owned() },
-                _ => fault(&path, source),
+                _ => fault(&path, error),
             })?;
             classes.push(slots);
             found.extend(records.into_iter().map(|record| (class, record)));
@@ -90,8 +102,8 @@ impl Store {
         Ok((store, saved.collect()))
     }
 
-    fn fault(&self, source: io::Error) -> StoreError {
-        StoreError::Directory { path: self.directory.clone(), source }
+    fn fault(&self, error: io::Error) -> StoreError {
+        StoreError::Directory { path: self.directory.clone(), error }
     }
 
     /// What stands in this place is this session's record from now on.
@@ -121,7 +133,7 @@ impl Store {
     pub fn discard(&mut self, place: Place) -> Result<(), StoreError> {
         let cleared =
             self.classes.get_mut(usize::from(place.class)).map_or(Ok(()), |slots| slots.clear(place.slot));
-        cleared.map_err(|source| self.fault(source))
+        cleared.map_err(|error| self.fault(error))
     }
 
     /// Writes a session's record.
@@ -138,7 +150,7 @@ impl Store {
         };
         self.revision += 1;
         let written = slots.write(place.slot, self.revision, session, &mut self.buffer);
-        written.map_err(|source| self.fault(source))?;
+        written.map_err(|error| self.fault(error))?;
         if before == Some(place) { Ok(()) } else { self.claim(tuple, place) }
     }
 

@@ -150,7 +150,12 @@ fn a_broken_file_changes_nothing() -> Result<()> {
     session.fetch_in_all_modes()?;
 
     fs::write(&net.daemons[0].config, good)?;
-    reload(&mut net, "control-ports = [21]\nqueue = 7", &["forward", "input"], "at the next start")?;
+    reload(
+        &mut net,
+        "control-ports = [21]\nqueue = 7",
+        &["forward", "input"],
+        "from the next start on: queue",
+    )?;
     session.fetch_in_all_modes()?;
     sleep(Duration::from_millis(10));
     session.quit()?;

@@ -147,7 +147,7 @@ fn another_place_for_the_socket_counts_from_the_next_start_on() -> Result<()> {
     let elsewhere = daemon.config.with_extension("elsewhere");
     daemon.reload(&format!("control-socket = {elsewhere:?}"), "configuration read anew")?;
     ensure!(
-        daemon.log().contains("control-socket and metrics.listen take effect at the next start"),
+        daemon.log().contains("changed, and in effect from the next start on: control-socket"),
         "{}",
         daemon.log()
     );

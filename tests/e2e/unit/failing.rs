@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::machine::{PROGRAM, configure, journal, override_service, reset, ruleset, wait_until};
+use super::machine::{CONFIG, PROGRAM, configure, journal, override_service, reset, ruleset, wait_until};
 use super::{property, systemctl};
 
 /// Starts the unit, which must fail with this exit code, say this, and stay as it is.
@@ -39,6 +39,43 @@ fn a_bad_configuration_and_missing_rights_are_not_tried_again() -> Result<()> {
     reset()?;
     systemctl("start ftpalg")?;
     systemctl("stop ftpalg").map(drop)
+}
+
+/// What is wrong in the file is told at once; a file that has gone is no wish for the defaults.
+#[test]
+#[ignore = "needs a machine of its own that systemd has booted: scripts/test-in-vm"]
+fn a_reload_that_is_refused_fails_and_changes_nothing() -> Result<()> {
+    reset()?;
+    systemctl("start ftpalg")?;
+    let (daemon, accept_rules) = (property("MainPID")?, accept_rules()?);
+    let is_as_before = || -> Result<()> {
+        ensure!(
+            property("MainPID")? == daemon && property("ActiveState")? == "active",
+            "not the same daemon"
+        );
+        ensure!(self::accept_rules()? == accept_rules, "it was {accept_rules}:\n{}", ruleset()?);
+        Ok(())
+    };
+    configure(&[("queue", "\"many\"")])?;
+    ensure!(systemctl("reload ftpalg").is_err(), "it was taken");
+    let says = "/etc/ftpalg/ftpalg.toml:11:9: queue: ";
+    wait_until("it is told", || Ok(journal(&["--output", "cat", "--priority", "err"])?.contains(says)))?;
+    is_as_before()?;
+    fs::remove_file(CONFIG)?;
+    systemctl("reload ftpalg")?;
+    let says = "there is no /etc/ftpalg/ftpalg.toml any more";
+    wait_until("it is told", || Ok(journal(&["--output", "cat", "--priority", "warning"])?.contains(says)))?;
+    is_as_before()?;
+    // The default is both chains.
+    systemctl("restart ftpalg")?;
+    ensure!(self::accept_rules()? == accept_rules + 1, "{}", ruleset()?);
+    reset()?;
+    systemctl("start ftpalg")?;
+    systemctl("stop ftpalg").map(drop)
+}
+
+fn accept_rules() -> Result<usize> {
+    Ok(ruleset()?.matches("negotiated FTP").count())
 }
 
 /// The other one runs as root, so the unit's daemon does not see it (`ProtectProc=`).

@@ -14,7 +14,7 @@ use crate::life::{Session, Wiretap};
 /// Where `make install` puts it.
 pub const PROGRAM: &str = "/usr/local/sbin/ftpalg";
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/nft-rules/examples/router.nft");
-const CONFIG: &str = "/etc/ftpalg/ftpalg.toml";
+pub const CONFIG: &str = "/etc/ftpalg/ftpalg.toml";
 const SHIPPED_CONFIG: &str = "/usr/local/share/doc/ftpalg/systemd/ftpalg.toml";
 /// A drop-in of the tests' own, beside the one that scripts/test-in-vm puts there.
 const DROP_IN: &str = "/run/systemd/system/ftpalg.service.d/test.conf";
