@@ -2,6 +2,8 @@
 
 use serde::{Serialize, Serializer};
 
+use super::ruleset::Rule;
+
 /// How it stands; what is worse comes later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -95,6 +97,7 @@ ids! {
         Chain = "chain",
         ChainNotInAcceptIn = "chain-not-in-accept-in",
         ChainBeforeMark = "chain-before-mark",
+        ChainDropsByInterface = "chain-drops-by-interface",
         AcceptInMissing = "accept-in-missing",
         AcceptRuleMissing = "accept-rule-missing",
         AcceptRuleLate = "accept-rule-late",
@@ -127,10 +130,12 @@ ids! {
         StateDir = "state-dir",
         StateDirOnDisk = "state-dir-on-disk",
         StateDirUnusable = "state-dir-unusable",
+        StateDirFull = "state-dir-full",
     }
     "conntrack" {
         ConntrackRoom = "conntrack-room",
         ConntrackNearlyFull = "conntrack-nearly-full",
+        ControlNotTracked = "control-not-tracked",
     }
 }
 
@@ -180,6 +185,11 @@ impl Mend {
     /// A command for a root shell.
     pub fn command(line: impl Into<String>) -> Self {
         Self::Command(line.into())
+    }
+
+    /// A rule is not to be there.
+    pub fn deletion(rule: &Rule) -> Self {
+        Self::Command(format!("nft delete rule {} handle {}", rule.chain, rule.handle))
     }
 
     /// What no single command does.

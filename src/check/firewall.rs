@@ -2,7 +2,7 @@
 //! the first packets of data connections do, by the bit of the mark that ftpalg gives them.
 
 use super::finding::{Finding, Id, Mend};
-use super::packet::Kind;
+use super::packet::{Kind, Truth};
 use super::proc;
 use super::ruleset::{Base, Chain, Rule, Ruleset};
 use super::walk::{Fate, Walk};
@@ -11,6 +11,9 @@ use crate::config::{ChainName, Config};
 /// The priority at which nft-rules/ftpalg.nft marks the first packet of a data connection, in the hooks behind routing.
 /// Chains that come before it do not see the mark.
 pub const MARKED_AT: i64 = -5;
+
+/// One that no rule is likely to name, as a data connection's.
+const SOME_PORT: u16 = 61_001;
 
 /// What the firewall is looked at with.
 pub struct Firewall<'a> {
@@ -64,6 +67,7 @@ impl<'a> Firewall<'a> {
         if closed.is_empty() {
             found.push(Finding::right(Id::Chain, "no chain drops by default"));
         }
+        found.extend(self.dropping_by_interface(&closed));
         found.extend(self.control(&closed));
         found.extend(self.established(&closed));
         found
@@ -97,14 +101,13 @@ impl<'a> Firewall<'a> {
 
     /// The first packet of a control connection.
     fn control_kind(&self, port: u16) -> Kind<'a> {
-        let mark = (self.config.mark, 0);
-        Kind { state: "new", source: None, destination: Some(port), dialled: Some(port), mark }
+        Kind::new_control(port, self.config.mark)
     }
 
     /// The first packet of a data connection, with the bit of the mark or without.
     fn data_kind(&self, is_marked: bool) -> Kind<'a> {
         let mark = (self.config.mark, if is_marked { self.config.mark } else { 0 });
-        Kind { state: "new", source: None, destination: None, dialled: None, mark }
+        Kind { destination: None, dialled: None, mark, ..self.control_kind(0) }
     }
 
     fn is_listed(&self, chain: &ChainName) -> bool {
@@ -149,11 +152,34 @@ impl<'a> Firewall<'a> {
         }
     }
 
+    /// Chains of the forward and input hooks that accept by default, except from some interface.
+    fn dropping_by_interface(&self, closed: &[Closed<'_>]) -> Vec<Finding> {
+        let is_closed = |chain: &Chain| closed.iter().any(|one| one.chain.name == chain.name);
+        let open = self.ruleset.base_chains().filter(|(chain, base)| {
+            base.kind != "nat"
+                && ["forward", "input"].contains(&base.hook.as_str())
+                && base.priority > MARKED_AT
+                && !self.is_listed(&chain.name)
+                && !is_closed(chain)
+        });
+        open.filter_map(|(chain, _)| {
+            let rule = self.walk(Kind { destination: Some(SOME_PORT), ..self.data_kind(true) }).shutting_out(chain)?;
+            let what = format!(
+                "{} accepts by default, but its {rule} drops what is new from some interface, and accept-in does not name \
+                 it: data connections that come that way are dropped",
+                chain.name
+            );
+            let mend = Mend::Setting { file: self.file.to_owned(), line: self.accept_in(closed, Some(&chain.name)) };
+            Some(Finding::warning(Id::ChainDropsByInterface, what, mend))
+        })
+        .collect()
+    }
+
     fn without_rule(&self, one: &Closed<'_>) -> Finding {
         let marked = self.walk(self.data_kind(true));
         let has_rule = one.chain.rules.iter().any(|rule| {
             rule.expr.iter().any(|expression| expression.get("accept").is_some())
-                && marked.meets(rule) == super::packet::Truth::Yes
+                && marked.meets(rule) == Truth::Yes
         });
         let how = one.how();
         let reload = Mend::command("systemctl reload ftpalg");
@@ -174,8 +200,12 @@ impl<'a> Firewall<'a> {
         Finding::wrong(Id::ChainNotInAcceptIn, what, self.setting(all))
     }
 
-    /// `accept-in` as it should be: what exists of it, and every chain besides that needs to be there.
     fn setting(&self, all: &[Closed<'_>]) -> Mend {
+        Mend::Setting { file: self.file.to_owned(), line: self.accept_in(all, None) }
+    }
+
+    /// `accept-in` as it should be: what exists of it, and every chain besides that needs to be there.
+    fn accept_in(&self, all: &[Closed<'_>], besides: Option<&ChainName>) -> String {
         let mut names: Vec<_> = self.config.accept_in.iter().filter(|name| self.exists(name)).collect();
         let needed = all.iter().filter(|one| self.is_needed(one, all) && !one.comes_before_the_mark());
         let passes =
@@ -185,8 +215,9 @@ impl<'a> Firewall<'a> {
                 names.push(&one.chain.name);
             }
         }
+        names.extend(besides);
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        Mend::Setting { file: self.file.to_owned(), line: format!("accept-in = {names:?}") }
+        format!("accept-in = {names:?}")
     }
 
     fn exists(&self, name: &ChainName) -> bool {

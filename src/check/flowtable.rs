@@ -31,16 +31,8 @@ fn taking<'a>(config: &Config, ruleset: &'a Ruleset) -> Vec<&'a Rule> {
     let adds = |rule: &&Rule| rule.expr.iter().any(|expression| expression.get("flow").is_some());
     let takes = |rule: &&Rule| {
         config.control_ports.iter().any(|port| {
-            let any = Kind {
-                state: "established",
-                source: None,
-                destination: None,
-                dialled: Some(*port),
-                mark: (config.mark, 0),
-            };
-            [Kind { destination: Some(*port), ..any }, Kind { source: Some(*port), ..any }]
-                .into_iter()
-                .any(|kind| Walk { ruleset, kind }.meets(rule) != Truth::No)
+            let kinds = Kind::control_both_ways(*port, config.mark);
+            kinds.into_iter().any(|kind| Walk { ruleset, kind }.meets(rule) != Truth::No)
         })
     };
     ruleset.rules().filter(adds).filter(takes).collect()

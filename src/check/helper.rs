@@ -14,14 +14,15 @@ use crate::config::Config;
 /// Whether anything gives control connections to it.
 pub fn look(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
     let mut found = Vec::new();
-    let walks: Vec<_> = config.control_ports.iter().map(|port| walk(ruleset, config, *port)).collect();
+    let kinds = config.control_ports.iter().map(|port| Kind::new_control(*port, config.mark));
+    let walks: Vec<_> = kinds.map(|kind| Walk { ruleset, kind }).collect();
     let is_met = |rule: &&Rule| walks.iter().any(|walk| walk.meets(rule) != Truth::No);
     for rule in ruleset.rules().filter(is_met).filter(|rule| walks.iter().any(|walk| assigns(rule, walk))) {
         let what = format!(
             "{rule} gives control connections to the kernel's FTP helper as well: both would rewrite addresses and \
              open ports"
         );
-        found.push(Finding::wrong(Id::KernelHelperAssigned, what, deletion(rule)));
+        found.push(Finding::wrong(Id::KernelHelperAssigned, what, Mend::deletion(rule)));
     }
     let is_there = Path::new("/sys/module/nf_conntrack_ftp").exists();
     for rule in ruleset.rules().filter(|rule| is_there && is_ct_target(rule)).filter(is_met) {
@@ -29,7 +30,7 @@ pub fn look(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
             "{rule} uses xtables' CT target, which nftables can't read: if it says `--helper ftp`, the kernel's helper \
              rewrites the same connections"
         );
-        found.push(Finding::warning(Id::KernelHelperPossible, what, deletion(rule)));
+        found.push(Finding::warning(Id::KernelHelperPossible, what, Mend::deletion(rule)));
     }
     if found.is_empty() {
         found.push(Finding::right(
@@ -50,17 +51,6 @@ pub fn automatic(config: &Config) -> Option<Finding> {
     let what = "the kernel gives each connection to port 21 to its own FTP helper: both would rewrite addresses and \
                 open ports";
     Some(Finding::wrong(Id::KernelHelperAutomatic, what, Mend::command(format!("sysctl -w {SWITCH}=0"))))
-}
-
-fn deletion(rule: &Rule) -> Mend {
-    Mend::command(format!("nft delete rule {} handle {}", rule.chain, rule.handle))
-}
-
-/// New control connections to a port.
-fn walk<'a>(ruleset: &'a Ruleset, config: &Config, port: u16) -> Walk<'a> {
-    let mark = (config.mark, 0);
-    let kind = Kind { state: "new", source: None, destination: Some(port), dialled: Some(port), mark };
-    Walk { ruleset, kind }
 }
 
 /// Whether a rule assigns a helper that is FTP's to these packets, by its name or by a map.

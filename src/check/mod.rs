@@ -17,6 +17,7 @@ mod routing;
 mod ruleset;
 mod state;
 mod table;
+mod tracking;
 mod walk;
 
 use std::io;
@@ -109,6 +110,7 @@ fn all(config: &Config, file: &str) -> Vec<Finding> {
         findings.extend(found);
         findings.extend(firewall::legacy());
         findings.extend(helper::look(config, &ruleset));
+        findings.extend(tracking::exempted(config, &ruleset));
         findings.extend(flowtable::look(config, &ruleset, &mut listing)?);
         findings.extend(routing::forwarding(config, &ruleset));
         findings.extend(mark::look(config, file, &ruleset));
@@ -120,7 +122,7 @@ fn all(config: &Config, file: &str) -> Vec<Finding> {
     findings.push(state::directory(config, file, reader.daemon()));
     findings.push(routing::reverse_path());
     findings.extend(helper::automatic(config));
-    findings.extend(state::conntrack());
+    findings.extend(tracking::has_room());
     findings
 }
 
@@ -128,7 +130,7 @@ fn all(config: &Config, file: &str) -> Vec<Finding> {
 fn for_everybody(config: &Config) -> Vec<Finding> {
     let mut findings = vec![routing::reverse_path()];
     findings.extend(helper::automatic(config));
-    findings.extend(state::conntrack());
+    findings.extend(tracking::has_room());
     findings
 }
 

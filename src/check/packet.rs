@@ -46,6 +46,22 @@ pub struct Kind<'a> {
     pub dialled: Option<u16>,
     /// What is known of the packet mark: the bits, and their values.
     pub mark: (u32, u32),
+    /// What a condition on the interface that it comes in by is taken for, as far as it could hold.
+    pub comes_in: Truth,
+}
+
+impl Kind<'_> {
+    /// The first packet of a control connection to this port, with these bits of the mark not set.
+    pub fn new_control(port: u16, mark: u32) -> Self {
+        let (destination, dialled) = (Some(port), Some(port));
+        Kind { state: "new", source: None, destination, dialled, mark: (mark, 0), comes_in: Truth::Maybe }
+    }
+
+    /// The packets of control connections to this port: those to the server, those to the client.
+    pub fn control_both_ways(port: u16, mark: u32) -> [Self; 2] {
+        let to_server = Kind { state: "established", ..Self::new_control(port, mark) };
+        [to_server, Kind { source: Some(port), destination: None, ..to_server }]
+    }
 }
 
 /// What named sets hold, as far as it is known.
@@ -81,16 +97,23 @@ pub fn holds(condition: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Tr
         (known, "==" | "!=" | "in") => is_one(&known, right, rule, sets),
         _ => return Truth::Maybe,
     };
-    if op == "!=" { truth.negated() } else { truth }
+    let truth = if op == "!=" { truth.negated() } else { truth };
+    if truth == Truth::Maybe && is_where_from(left) { kind.comes_in } else { truth }
+}
+
+fn is_where_from(looked_at: &Value) -> bool {
+    let key = looked_at.get("meta").and_then(|meta| meta.get("key")).and_then(Value::as_str);
+    matches!(key, Some("iif" | "iifname"))
 }
 
 /// Whether a value that a rule looks up, as `vmap` does, is this key, for packets of a kind.
 pub fn is_key(looked_at: &Value, key: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Truth {
-    match known(looked_at, kind) {
+    let truth = match known(looked_at, kind) {
         Known::Unknown => one_of(looked_at, &Value::Array(vec![key.clone()]), kind, rule, sets),
         Known::Foreign => Truth::No,
         known => is_one(&known, key, rule, sets),
-    }
+    };
+    if truth == Truth::Maybe && is_where_from(looked_at) { kind.comes_in } else { truth }
 }
 
 fn known<'a>(expression: &Value, kind: &Kind<'a>) -> Known<'a> {

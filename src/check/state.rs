@@ -1,25 +1,31 @@
-//! The state directory, and the room that connection tracking has.
+//! The state directory: whether sessions can be kept there.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::StatVfsMountFlags;
 
 use super::finding::{Finding, Id, Mend};
-use super::proc::{self, Process};
-use crate::config::{self, Config};
+use super::proc::Process;
+use crate::config::Config;
 
 /// `TMPFS_MAGIC` and `RAMFS_MAGIC` (linux/magic.h).
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 
-/// From how many of a hundred on the connection tracking's table counts as nearly full.
-const NEARLY_FULL: u64 = 90;
+/// With less than this to spare, in bytes, it is soon full: a session takes half a KiB or two.
+const LITTLE: u64 = 256 * 1024;
+
+/// With less than this, in bytes, there is no room at all: files grow by pages.
+const NONE: u64 = 4096;
 
 /// The directory for what must survive a restart.
 pub fn directory(config: &Config, file: &str, daemon: Option<&Process>) -> Finding {
     let path = config.state_dir.as_path();
     let shown = path.display();
-    let metadata = match fs::metadata(path) {
+    let seen = seen_by(daemon, path);
+    let metadata = match fs::metadata(&seen) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound && daemon.is_none() => {
             return Finding::right(Id::StateDir, format!("{shown} is not there yet; the daemon makes it"));
@@ -27,6 +33,9 @@ pub fn directory(config: &Config, file: &str, daemon: Option<&Process>) -> Findi
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let what = format!("whether the state directory {shown} can be used ({error})");
             return Finding::unseen(Id::NotLookedAt, what, Mend::command("sudo ftpalg check"));
+        }
+        Err(error) if seen != path && path.exists() => {
+            return unusable(path, &format!("the daemon does not see it ({error})"), let_in(path));
         }
         Err(error) => {
             return unusable(path, &error.to_string(), Mend::command(format!("mkdir -p '{shown}'")));
@@ -45,7 +54,27 @@ pub fn directory(config: &Config, file: &str, daemon: Option<&Process>) -> Findi
             return unusable(path, &what, mend);
         }
     }
-    match rustix::fs::statfs(path) {
+    match rustix::fs::statvfs(&seen) {
+        Ok(system) if system.f_flag.contains(StatVfsMountFlags::RDONLY) => {
+            let is_shut_in = rustix::fs::statvfs(path)
+                .is_ok_and(|outside| !outside.f_flag.contains(StatVfsMountFlags::RDONLY));
+            let mend = if is_shut_in {
+                let_in(path)
+            } else {
+                Mend::command(format!("mount -o remount,rw \"$(findmnt -n -o TARGET -T '{shown}')\""))
+            };
+            return unusable(path, "it is mounted read-only", mend);
+        }
+        // File systems without a bound have no blocks.
+        Ok(system) if system.f_blocks > 0 && system.f_bavail * system.f_frsize < LITTLE => {
+            return full(path, system.f_bavail * system.f_frsize);
+        }
+        Ok(_) => {}
+        Err(error) => {
+            return unusable(path, &error.to_string(), Mend::advice("name another with `state-dir`"));
+        }
+    }
+    match rustix::fs::statfs(&seen) {
         Ok(system) if IN_MEMORY.iter().any(|magic| i128::from(system.f_type) == i128::from(*magic)) => {
             Finding::right(Id::StateDir, format!("{shown} is kept in memory"))
         }
@@ -54,11 +83,51 @@ pub fn directory(config: &Config, file: &str, daemon: Option<&Process>) -> Findi
                 "the state directory {shown} is on a disk: each packet of a session waits for the file system, and what \
                  a reboot leaves there is of no use"
             );
-            let line = format!("state-dir = {:?}", config::Config::default().state_dir);
-            Finding::warning(Id::StateDirOnDisk, what, Mend::Setting { file: file.to_owned(), line })
+            let default = Config::default().state_dir;
+            let mend = if config.state_dir == default {
+                Mend::command(format!(
+                    "mount -t tmpfs -o mode=0755 tmpfs '{shown}' && systemctl restart ftpalg"
+                ))
+            } else {
+                Mend::Setting { file: file.to_owned(), line: format!("state-dir = {default:?}") }
+            };
+            Finding::warning(Id::StateDirOnDisk, what, mend)
         }
         Err(error) => unusable(path, &error.to_string(), Mend::advice("name another with `state-dir`")),
     }
+}
+
+/// A path as the daemon has it: its unit lets it write to few.
+fn seen_by(daemon: Option<&Process>, path: &Path) -> PathBuf {
+    let below_root = path.strip_prefix("/").unwrap_or(path);
+    daemon.map_or_else(
+        || path.to_owned(),
+        |daemon| Path::new("/proc").join(daemon.pid.to_string()).join("root").join(below_root),
+    )
+}
+
+fn let_in(path: &Path) -> Mend {
+    Mend::advice(format!(
+        "the unit keeps it from the daemon: `systemctl edit ftpalg` with `[Service]` and `ReadWritePaths={}`, then `systemctl \
+         restart ftpalg`",
+        path.display()
+    ))
+}
+
+fn full(path: &Path, left: u64) -> Finding {
+    let (path, kib) = (path.display(), left / 1024);
+    let mend = Mend::advice(format!("make room on the file system that holds it: `df '{path}'`"));
+    if left < NONE {
+        let what = format!(
+            "there is no room in the state directory {path}: what would be rewritten waits, and other sessions would not \
+             survive a restart"
+        );
+        return Finding::wrong(Id::StateDirFull, what, mend);
+    }
+    let what = format!(
+        "there is room for {kib} KiB in the state directory {path}: soon sessions can't be kept there"
+    );
+    Finding::warning(Id::StateDirFull, what, mend)
 }
 
 fn unusable(path: &Path, why: &str, mend: Mend) -> Finding {
@@ -67,38 +136,4 @@ fn unusable(path: &Path, why: &str, mend: Mend) -> Finding {
         path.display()
     );
     Finding::wrong(Id::StateDirUnusable, what, mend)
-}
-
-/// Whether connection tracking has room for more.
-pub fn conntrack() -> Option<Finding> {
-    let count = proc::sysctl("net.netfilter.nf_conntrack_count")?;
-    let most = proc::sysctl("net.netfilter.nf_conntrack_max")?;
-    Some(room(count, most))
-}
-
-fn room(count: u64, most: u64) -> Finding {
-    // 0 stands for no bound.
-    if most == 0 || count * 100 < most * NEARLY_FULL {
-        return Finding::right(Id::ConntrackRoom, format!("{count} of {most} connections are tracked"));
-    }
-    let what = format!("{count} of {most} connections are tracked: when none is left, new ones are dropped");
-    // A bound that somebody has lowered can lie below the count.
-    let mend = Mend::command(format!("sysctl -w net.netfilter.nf_conntrack_max={}", most.max(count) * 2));
-    Finding::warning(Id::ConntrackNearlyFull, what, mend)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nine_tenths_are_nearly_full() {
-        assert_eq!(room(89, 100).id, Id::ConntrackRoom);
-        assert_eq!(room(7, 0).id, Id::ConntrackRoom);
-        let full = room(90, 100);
-        assert_eq!(full.id, Id::ConntrackNearlyFull);
-        assert_eq!(full.mend, Some(Mend::command("sysctl -w net.netfilter.nf_conntrack_max=200")));
-        let fuller = room(150, 100);
-        assert_eq!(fuller.mend, Some(Mend::command("sysctl -w net.netfilter.nf_conntrack_max=300")));
-    }
 }

@@ -57,29 +57,63 @@ impl<'a> Walk<'a> {
     }
 
     fn certain(&self, chain: &'a Chain, depth: usize) -> Course<'a> {
-        for rule in &chain.rules {
-            for (truth, verdict) in self.verdicts(rule) {
-                if truth != Truth::Yes {
-                    continue;
-                }
-                match verdict {
-                    Verdict::Accept => return Course::Ended(Fate::Passes),
-                    Verdict::Drop => return Course::Ended(Fate::DroppedBy(rule)),
-                    Verdict::Return => return Course::GoesOn,
-                    Verdict::Jump(name) | Verdict::Goto(name) => {
-                        let inner =
-                            self.target(rule, name, depth).map(|chain| self.certain(chain, depth + 1));
-                        if let Some(Course::Ended(fate)) = inner {
-                            return Course::Ended(fate);
-                        }
-                        if matches!(verdict, Verdict::Goto(_)) {
-                            return Course::GoesOn;
-                        }
+        chain.rules.iter().find_map(|rule| self.course(rule, depth)).unwrap_or(Course::GoesOn)
+    }
+
+    /// What a rule does to all of the packets; `None`: the next rule's turn.
+    fn course(&self, rule: &'a Rule, depth: usize) -> Option<Course<'a>> {
+        for (truth, verdict) in self.verdicts(rule) {
+            if truth != Truth::Yes {
+                continue;
+            }
+            match verdict {
+                Verdict::Accept => return Some(Course::Ended(Fate::Passes)),
+                Verdict::Drop => return Some(Course::Ended(Fate::DroppedBy(rule))),
+                Verdict::Return => return Some(Course::GoesOn),
+                Verdict::Jump(name) | Verdict::Goto(name) => {
+                    let inner = self.target(rule, name, depth).map(|chain| self.certain(chain, depth + 1));
+                    if let Some(Course::Ended(fate)) = inner {
+                        return Some(Course::Ended(fate));
+                    }
+                    if matches!(verdict, Verdict::Goto(_)) {
+                        return Some(Course::GoesOn);
                     }
                 }
             }
         }
-        Course::GoesOn
+        None
+    }
+
+    /// The first rule that drops all of the packets that come in by some interface. What accepts some of them before, not by
+    /// the interface alone, may be what lets those through that are wanted: then there is none.
+    pub fn shutting_out(&self, chain: &'a Chain) -> Option<&'a Rule> {
+        self.shut_out(chain, 0).ok()?
+    }
+
+    /// `Err`: nothing, or not enough, is left of them.
+    fn shut_out(&self, chain: &'a Chain, depth: usize) -> Result<Option<&'a Rule>, ()> {
+        let by_some_interface = Walk { kind: Kind { comes_in: Truth::Yes, ..self.kind }, ..*self };
+        for rule in &chain.rules {
+            for (truth, verdict) in by_some_interface.verdicts(rule) {
+                match (truth, verdict) {
+                    (Truth::Yes, Verdict::Drop) => return Ok(Some(rule)),
+                    (Truth::Maybe, Verdict::Accept) => return Err(()),
+                    (Truth::Yes, Verdict::Jump(name) | Verdict::Goto(name)) => {
+                        // What is left of those that one interface brings says nothing of others.
+                        let inner =
+                            self.target(rule, name, depth).map(|inner| self.shut_out(inner, depth + 1));
+                        if let Some(Ok(Some(rule))) = inner {
+                            return Ok(Some(rule));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if self.course(rule, depth).is_some() {
+                return Err(());
+            }
+        }
+        Ok(None)
     }
 
     /// The first rule that accepts some of the packets, as far as it can be told.

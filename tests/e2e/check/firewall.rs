@@ -38,6 +38,27 @@ fn a_chain_that_drops_by_default_and_is_not_in_accept_in() -> Result<()> {
     Ok(())
 }
 
+/// Accepts by default, and nothing new from outside. In active mode servers dial from there.
+#[test]
+fn a_chain_that_drops_what_comes_from_one_side() -> Result<()> {
+    let plain = "table inet mine { chain forward { type filter hook forward priority filter;
+        ct state established,related accept
+        iifname \"wan\" drop
+    }; }";
+    let by_a_jump = "table ip mine {
+        chain from_wan { tcp dport { 22, 21 } accept; reject; }
+        chain forward { type filter hook forward priority filter;
+            ct state vmap { established : accept, related : accept }
+            iifname vmap { \"lan\" : accept, \"wan\" : jump from_wan }
+        }
+    }";
+    for ruleset in [plain, by_a_jump] {
+        let mut router = Router::running(ruleset, "accept-in = []")?;
+        router.finds_and_mends("chain-drops-by-interface", "warning")?;
+    }
+    Ok(())
+}
+
 /// A second table with a chain of its own, as other firewall programs load them: a packet must pass both.
 #[test]
 fn a_second_firewall_counts_as_well() -> Result<()> {

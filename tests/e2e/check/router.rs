@@ -85,7 +85,7 @@ pub struct Router {
     pub config: PathBuf,
     pub daemon: Option<Process>,
     pub lab: Lab,
-    state: PathBuf,
+    pub state: PathBuf,
 }
 
 impl Router {

@@ -1,8 +1,6 @@
-//! What lies around the firewall: the kernel's helper, forwarding, the reverse-path filter, marks, the state directory.
+//! What lies around the firewall: the kernel's helper, forwarding, the reverse-path filter, marks, connection tracking.
 
-use std::fs;
-
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 
 use super::router::Router;
 use super::{FORWARD, RULESET};
@@ -92,55 +90,18 @@ fn somebody_else_who_uses_the_mark() -> Result<()> {
 }
 
 #[test]
-fn a_state_directory_on_a_disk() -> Result<()> {
-    let mut router = Router::new(RULESET, FORWARD)?;
-    // The sources are on a disk wherever they are built.
-    let disk = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(router.host.namespace());
-    router.set(&format!("state-dir = {disk:?}"))?;
-    router.start()?;
-    let report = router.check();
-    fs::remove_dir_all(&disk)?;
-    let report = report?;
-    let finding = report.find("state-dir-on-disk")?;
-    ensure!(finding.mark == "warning" && report.not_right().count() == 1, "{report:#?}");
-    let mend = finding.mend.as_ref().map(|mend| mend["setting"]["line"].clone());
-    ensure!(mend == Some("state-dir = \"/run/ftpalg\"".into()), "{mend:?}");
+fn control_connections_that_are_not_tracked() -> Result<()> {
+    for (hook, rule, mark) in [
+        ("prerouting", "tcp dport 21 notrack", "wrong"),
+        ("prerouting", "tcp sport { 20, 21 } notrack", "wrong"),
+        ("prerouting", "ip saddr 192.0.2.0/24 notrack", "warning"),
+        ("output", "tcp sport 1-1023 notrack", "wrong"),
+    ] {
+        let mut router = Router::running(RULESET, FORWARD)?;
+        router.host.nft(&format!(
+            "table inet quick {{ chain {hook} {{ type filter hook {hook} priority raw; udp dport 53 notrack; {rule}; }}; }}"
+        ))?;
+        router.finds_and_mends("control-not-tracked", mark).with_context(|| rule.to_owned())?;
+    }
     Ok(())
-}
-
-#[test]
-fn a_state_directory_that_can_t_be_used() -> Result<()> {
-    let mut router = Router::new(RULESET, FORWARD)?;
-    let text = fs::read_to_string(&router.config)?;
-    let state =
-        text.lines().find_map(|line| line.strip_prefix("state-dir = ")).unwrap_or_default().trim_matches('"');
-    fs::write(state, "a file")?;
-    let report = router.check()?;
-    let finding = report.find("state-dir-unusable")?.clone();
-    ensure!(finding.mark == "wrong" && finding.what.contains("no directory"), "{finding:?}");
-    router.mend(&finding)?;
-    fs::remove_file(format!("{state}.old"))?;
-    router.start()?;
-    router.is_all_right()?;
-    // Somebody else's: the daemon, no root, could not write there.
-    let nobody = ["setpriv", "--reuid=65534", "--inh-caps=-all,+net_admin", "--ambient-caps=-all,+net_admin"];
-    router.daemon()?.terminate(std::time::Duration::from_secs(10))?;
-    fs::remove_dir_all(state)?;
-    fs::create_dir(state)?;
-    rustix_chown(state, 65534)?;
-    let program = router.lab.dir().join("ftpalg");
-    fs::copy(super::router::FTPALG, &program)?;
-    let config = router.config.display().to_string();
-    let program = program.display().to_string();
-    let line = [&nobody[1..], &[&program, "run", "--config", &config]].concat();
-    let mut daemon = router.host.spawn(&router.lab.dir().join("log"), nobody[0], line)?;
-    daemon.wait_for_log("ready", std::time::Duration::from_secs(10))?;
-    router.daemon = Some(daemon);
-    router.is_all_right()?;
-    rustix_chown(state, 0)?;
-    router.finds_and_mends("state-dir-unusable", "wrong")
-}
-
-fn rustix_chown(path: &str, user: u32) -> Result<()> {
-    std::os::unix::fs::chown(path, Some(user), Some(user)).map_err(Into::into)
 }
