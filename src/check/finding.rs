@@ -98,6 +98,7 @@ ids! {
         ChainNotInAcceptIn = "chain-not-in-accept-in",
         ChainBeforeMark = "chain-before-mark",
         ChainDropsByInterface = "chain-drops-by-interface",
+        ChainOwned = "chain-owned",
         AcceptInMissing = "accept-in-missing",
         AcceptRuleMissing = "accept-rule-missing",
         AcceptRuleLate = "accept-rule-late",

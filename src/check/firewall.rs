@@ -3,10 +3,11 @@
 
 use super::finding::{Finding, Id, Mend};
 use super::packet::{Kind, Truth};
-use super::proc;
+use super::proc::{self, Process};
 use super::ruleset::{Base, Chain, Rule, Ruleset};
 use super::walk::{Fate, Walk};
 use crate::config::{ChainName, Config};
+use crate::netfilter::Table;
 
 /// The priority at which nft-rules/ftpalg.nft marks the first packet of a data connection, in the hooks behind routing.
 /// Chains that come before it do not see the mark.
@@ -137,6 +138,10 @@ impl<'a> Firewall<'a> {
                  a priority above {MARKED_AT}, such as filter"
             );
             return Some(Finding::wrong(Id::ChainBeforeMark, what, Mend::advice(mend)));
+        }
+        let owned = self.ruleset.owned.iter().find(|table| table.has(name));
+        if let Some(table) = owned.filter(|_| !passes && (is_listed || self.is_needed(one, all))) {
+            return Some(in_owned_table(&how, table));
         }
         match (is_listed, passes) {
             (true, true) => right(format!("{how}; data connections pass it by ftpalg's rule")),
@@ -311,6 +316,27 @@ impl<'a> Firewall<'a> {
             })
             .collect()
     }
+}
+
+fn in_owned_table(how: &str, table: &Table) -> Finding {
+    let owner = table.owner.and_then(Process::of_port_id);
+    let of = owner
+        .as_ref()
+        .map_or("another program".to_owned(), |one| format!("{} (process {})", one.name, one.pid));
+    let what = format!(
+        "{how}, and table {} {} is {of}'s own (flags owner): nobody else may put a rule into it, and data connections are \
+         dropped",
+        table.family, table.name
+    );
+    let mend = if owner.is_some_and(|one| one.name == "firewalld") {
+        Mend::command(
+            "sed -i '/^NftablesTableOwner=/d; $a NftablesTableOwner=no' /etc/firewalld/firewalld.conf && systemctl restart \
+             firewalld",
+        )
+    } else {
+        Mend::advice("have that program make its table without `flags owner`, or accept the mark itself")
+    };
+    Finding::wrong(Id::ChainOwned, what, mend)
 }
 
 fn control_not_accepted(one: &Closed<'_>, port: u16) -> Finding {

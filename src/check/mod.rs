@@ -142,6 +142,7 @@ fn read(listing: &mut Listing) -> Result<Ruleset, ListingError> {
         error: error.to_string(),
     };
     let mut ruleset = Ruleset::parse(&listings).map_err(unreadable)?;
+    ruleset.owned = listing.owned_tables()?;
     for place in ruleset.sets_referred_to() {
         let (family, table, name) = &place;
         // A set that has gone meanwhile stays unknown.

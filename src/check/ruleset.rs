@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::config::ChainName;
+use crate::netfilter::Table;
 
 /// A base chain's place in the packet path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +72,8 @@ pub struct Ruleset {
     pub helpers: Vec<Helper>,
     /// What those named sets hold that were asked for.
     pub sets: HashMap<SetName, Vec<Value>>,
+    /// The tables that only the program that has made them may change.
+    pub owned: Vec<Table>,
 }
 
 impl Ruleset {

@@ -11,7 +11,7 @@ use rustix::process::{Pid, test_kill_process};
 use tracing::{debug, error, info, warn};
 
 use super::shared::{Shared, lock};
-use crate::netfilter::{Firewall, FirewallError, Foreign, Live, MissingChain, Watch};
+use crate::netfilter::{Firewall, FirewallError, Foreign, Live, MissingRule, Watch};
 
 /// How long to wait before the next try where the ruleset can't be put back, or does not stay.
 const RETRY: Duration = Duration::from_millis(200);
@@ -182,9 +182,9 @@ impl Process {
     }
 }
 
-/// Tells of `accept-in` entries that name no chain.
-pub fn tell_missing(missing: &[MissingChain]) {
-    for chain in missing {
-        warn!("{chain}");
+/// Tells of `accept-in` entries whose chains have no rule.
+pub fn tell_missing(missing: &[MissingRule]) {
+    for rule in missing {
+        warn!("{rule}");
     }
 }

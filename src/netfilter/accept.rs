@@ -7,6 +7,7 @@ use std::io;
 
 use super::connection::Connection;
 use super::netlink::{DUMP, Message, Request, nft, subsystem};
+use super::probe::{Table, tables};
 use super::ruleset;
 use crate::config::{ChainName, Config};
 
@@ -25,31 +26,44 @@ const RULE_CHAIN: u16 = 2;
 const RULE_HANDLE: u16 = 3;
 const RULE_USERDATA: u16 = 7;
 
-/// An `accept-in` entry whose chain is not there (yet): a firewall that drops by default will drop data connections.
+/// An `accept-in` entry whose chain has no rule: a firewall that drops by default will drop data connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MissingChain {
+pub struct MissingRule {
     /// The entry.
     pub wanted: ChainName,
-    /// The base chains that are there.
-    pub present: Vec<ChainName>,
+    /// Why that is so.
+    pub why: NoRule,
 }
 
-impl fmt::Display for MissingChain {
+/// Why a chain gets no rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoRule {
+    /// It is not there (yet); these are the base chains that are.
+    NoChain(Vec<ChainName>),
+    /// Its table has an owner, and the kernel lets nobody else change it (`NFT_TABLE_F_OWNER`).
+    Owned,
+}
+
+impl fmt::Display for MissingRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "accept-in: there is no chain \"{}\"; base chains are ", name(&self.wanted))?;
-        if self.present.is_empty() {
-            return f.write_str("none: load the firewall's own ruleset first");
+        let ChainName { family, table, .. } = &self.wanted;
+        match &self.why {
+            NoRule::NoChain(present) => {
+                write!(f, "accept-in: there is no chain \"{}\"; base chains are ", self.wanted)?;
+                if present.is_empty() {
+                    return f.write_str("none: load the firewall's own ruleset first");
+                }
+                let names: Vec<_> = present.iter().map(|chain| format!("\"{chain}\"")).collect();
+                f.write_str(&names.join(", "))
+            }
+            NoRule::Owned => write!(
+                f,
+                "accept-in: no rule can be put into chain \"{}\": table {family} {table} is another program's own \
+                 (flags owner), which must give that up (firewalld: NftablesTableOwner=no) or accept the mark itself",
+                self.wanted
+            ),
         }
-        for (position, chain) in self.present.iter().enumerate() {
-            let separator = if position == 0 { "" } else { ", " };
-            write!(f, "{separator}\"{}\"", name(chain))?;
-        }
-        Ok(())
     }
-}
-
-fn name(chain: &ChainName) -> String {
-    format!("{} {} {}", chain.family, chain.table, chain.chain)
 }
 
 /// An accept rule that is there.
@@ -58,46 +72,57 @@ struct Found {
     handle: u64,
 }
 
-/// What is to be done to have exactly one rule at the top of each chain that exists.
+/// What is to be done to have exactly one rule at the top of each chain that exists and may be changed.
 pub struct Plan {
     /// The transaction, in nft's language; empty if there is nothing to do.
     pub commands: String,
-    /// Entries whose chains do not exist.
-    pub missing: Vec<MissingChain>,
+    /// Entries whose chains get none.
+    pub missing: Vec<MissingRule>,
 }
 
 /// Plans new rules in place of all that are there: their mark may be another one.
 pub fn plan(connection: &mut Connection, config: &Config) -> io::Result<Plan> {
     let chains = chains(connection)?;
+    let owned = owned(connection)?;
     let mut plan = Plan { commands: removal(connection)?, missing: Vec::new() };
     for wanted in &config.accept_in {
-        if chains.iter().any(|chain| chain.name == *wanted) {
+        let why = if !chains.iter().any(|chain| chain.name == *wanted) {
+            let present =
+                chains.iter().filter(|c| c.is_base && !ruleset::OWN_TABLES.contains(&c.name.table.as_str()));
+            NoRule::NoChain(present.map(|c| c.name.clone()).collect())
+        } else if owned.iter().any(|table| table.has(wanted)) {
+            NoRule::Owned
+        } else {
             // Writing to a String does not fail.
             let _ = writeln!(
                 plan.commands,
-                "insert rule {} meta mark & {mark:#x} == {mark:#x} counter accept comment \"{COMMENT}\"",
-                name(wanted),
+                "insert rule {wanted} meta mark & {mark:#x} == {mark:#x} counter accept comment \"{COMMENT}\"",
                 mark = config.mark,
             );
-        } else {
-            let present =
-                chains.iter().filter(|c| c.is_base && !ruleset::OWN_TABLES.contains(&c.name.table.as_str()));
-            let present = present.map(|c| c.name.clone()).collect();
-            plan.missing.push(MissingChain { wanted: wanted.clone(), present });
-        }
+            continue;
+        };
+        plan.missing.push(MissingRule { wanted: wanted.clone(), why });
     }
     Ok(plan)
 }
 
-/// The transaction that takes all of the rules out; empty if there is none.
+/// The transaction that takes all of the rules out, as far as that is allowed; empty if there is none.
 pub fn removal(connection: &mut Connection) -> io::Result<String> {
     let rules = dump_rules(connection, &Request::new(subsystem::NFTABLES, nft::GETRULE, 0, DUMP))?;
-    let delete = |rule: &Found| format!("delete rule {} handle {}\n", name(&rule.chain), rule.handle);
-    Ok(rules.iter().map(delete).collect::<Vec<_>>().concat())
+    let owned = owned(connection)?;
+    let removable = rules.iter().filter(|rule| !owned.iter().any(|table| table.has(&rule.chain)));
+    let delete = |rule: &Found| format!("delete rule {} handle {}\n", rule.chain, rule.handle);
+    Ok(removable.map(delete).collect::<Vec<_>>().concat())
 }
 
-/// Whether each chain of the configuration that exists has its rule.
-pub fn intact(connection: &mut Connection, config: &Config) -> io::Result<bool> {
+/// The tables that only the program that has made them may change.
+fn owned(connection: &mut Connection) -> io::Result<Vec<Table>> {
+    Ok(tables(connection)?.into_iter().filter(Table::is_owned).collect())
+}
+
+/// Whether each chain of the configuration that exists has its rule, but for those that are `known` to be in a table with an
+/// owner, and still are.
+pub fn intact(connection: &mut Connection, config: &Config, known: &[MissingRule]) -> io::Result<bool> {
     for wanted in &config.accept_in {
         let request = Request::new(subsystem::NFTABLES, nft::GETRULE, family_number(&wanted.family), DUMP)
             .string(RULE_TABLE, &wanted.table)
@@ -105,6 +130,8 @@ pub fn intact(connection: &mut Connection, config: &Config) -> io::Result<bool> 
         let rules = dump_rules(connection, &request)?;
         if rules.iter().all(|rule| rule.chain != *wanted)
             && chains(connection)?.iter().any(|chain| chain.name == *wanted)
+            && !(known.iter().any(|rule| rule.wanted == *wanted && rule.why == NoRule::Owned)
+                && owned(connection)?.iter().any(|table| table.has(wanted)))
         {
             return Ok(false);
         }

@@ -13,7 +13,7 @@ use nftnl::expr::Expression;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
 use tracing::{debug, warn};
 
-use super::accept::{self, MissingChain};
+use super::accept::{self, MissingRule};
 use super::element::{Element, Set, TABLE};
 use super::error::{FirewallError, reading};
 use super::hold::Hold;
@@ -34,6 +34,8 @@ pub struct Firewall {
     /// Whether the kernel knows nftables' own expression for a queue, once it was asked.
     has_native_queue: Option<bool>,
     fingerprint: Option<Fingerprint>,
+    /// The `accept-in` entries whose chains had no rule when they were last looked through.
+    missing: Vec<MissingRule>,
     /// The ruleset's generation that was last seen to leave everything as it should be.
     verified: Arc<AtomicU32>,
     /// What the kernel tells of changes, where somebody watches.
@@ -51,6 +53,7 @@ impl Firewall {
             hold: Hold::default(),
             has_native_queue: None,
             fingerprint: None,
+            missing: Vec::new(),
             verified: Arc::default(),
             watched_with: Weak::new(),
         })
@@ -82,8 +85,8 @@ impl Firewall {
 
     /// Puts the table and the accept rules in, with everything that live sessions need, in place of whatever an
     /// earlier daemon left. Nothing is queued before [`Firewall::divert`]. Returns the `accept-in` entries whose
-    /// chains do not exist: to be told, but they may come later ([`Firewall::intact`] will notice).
-    pub fn install(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
+    /// chains have no rule: to be told, but they may get it later ([`Firewall::intact`] will notice).
+    pub fn install(&mut self, live: Live<'_>) -> Result<Vec<MissingRule>, FirewallError> {
         let missing = self.load(live)?;
         self.committer.probe();
         self.remember()?;
@@ -92,18 +95,22 @@ impl Firewall {
 
     /// For whoever listens the kernel writes a message of every element, 4 KB each, and keeps all of them until the end of the
     /// transaction (`nf_tables_setelem_notify`). Of many sessions that would be much, and nobody needs it.
-    fn load(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
-        let Some(socket) = self.watched_with.upgrade() else { return self.replace(live) };
-        if let Err(error) = socket.leave(NFNLGRP_NFTABLES) {
+    fn load(&mut self, live: Live<'_>) -> Result<Vec<MissingRule>, FirewallError> {
+        let socket = self.watched_with.upgrade();
+        if let Some(Err(error)) = socket.as_ref().map(|socket| socket.leave(NFNLGRP_NFTABLES)) {
             debug!("the kernel tells of every element: {error}");
         }
         let loaded = self.replace(live);
-        socket.join(NFNLGRP_NFTABLES).map_err(FirewallError::Watch)?;
-        loaded
+        if let Some(socket) = socket {
+            socket.join(NFNLGRP_NFTABLES).map_err(FirewallError::Watch)?;
+        }
+        let missing = loaded?;
+        self.missing.clone_from(&missing);
+        Ok(missing)
     }
 
     /// Puts everything in that is text, in place of what is there.
-    fn replace(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
+    fn replace(&mut self, live: Live<'_>) -> Result<Vec<MissingRule>, FirewallError> {
         self.hold.put_in(&mut self.nft, self.committer.connection(), &self.config, live);
         let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
         // All at once: a SYN that finds its pinhole but no rule that accepts it might be rejected.
@@ -121,7 +128,7 @@ impl Firewall {
     }
 
     /// Puts the accept rules in.
-    fn accept(&mut self) -> Result<Vec<MissingChain>, FirewallError> {
+    fn accept(&mut self) -> Result<Vec<MissingRule>, FirewallError> {
         let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
         self.nft.run(&plan.commands).map_err(FirewallError::Accept)?;
         Ok(plan.missing)
@@ -245,7 +252,7 @@ impl Firewall {
     }
 
     /// Whether everything that was put in is still there, whole and unchanged. A chain of `accept-in` that does not
-    /// exist is no loss; one that appears without its rule is.
+    /// exist or is another program's own is no loss; one that appears without its rule is.
     pub fn intact(&mut self) -> bool {
         self.check_intact().unwrap_or(false)
     }
@@ -258,7 +265,7 @@ impl Firewall {
         }
         let intact = self.fingerprint.is_some()
             && fingerprint(connection)? == self.fingerprint
-            && accept::intact(connection, &self.config)?;
+            && accept::intact(connection, &self.config, &self.missing)?;
         if intact {
             self.verified.store(current, Ordering::Relaxed);
         }
@@ -319,7 +326,7 @@ impl Firewall {
 
     /// Puts everything back, as [`Firewall::install`] and [`Firewall::divert`] do. In between nothing passes,
     /// whatever `when-down` says: the daemon is there, and would not see it.
-    pub fn repair(&mut self, live: Live<'_>) -> Result<Vec<MissingChain>, FirewallError> {
+    pub fn repair(&mut self, live: Live<'_>) -> Result<Vec<MissingRule>, FirewallError> {
         let when_down = std::mem::replace(&mut self.config.when_down, WhenDown::Drop);
         let loaded = self.load(live);
         self.config.when_down = when_down;
@@ -366,7 +373,7 @@ impl Firewall {
         let fingerprint = fingerprint(connection).map_err(reading("rules"))?;
         self.fingerprint = Some(fingerprint.ok_or(FirewallError::Vanished)?);
         // A chain may have come while the accept rules were put in: that generation is not one to be content with.
-        if accept::intact(connection, &self.config).map_err(reading("rules"))? {
+        if accept::intact(connection, &self.config, &self.missing).map_err(reading("rules"))? {
             self.verified.store(current, Ordering::Relaxed);
         }
         Ok(())

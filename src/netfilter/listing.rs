@@ -4,20 +4,15 @@
 use std::io;
 use std::thread;
 
-use super::accept::{self, FAMILIES};
+use super::accept;
 use super::connection::Connection;
 use super::error::{FirewallError, reading};
 use super::firewall::Firewall;
-use super::netlink::{DUMP, Request, nft, subsystem};
-use super::probe::{connect, has_table};
+use super::netlink::{DUMP, Request};
+use super::probe::{Table, connect, has_table, tables};
 use super::ruleset::{HOLD_NAMES, Live, OWN_TABLES};
 use super::sys::{self, ListStyle, Nft};
 use crate::config::{ChainName, Config};
-
-/// `NFTA_TABLE_*` and `NFT_TABLE_F_DORMANT` (include/uapi/linux/netfilter/nf_tables.h).
-const TABLE_NAME: u16 = 1;
-const TABLE_FLAGS: u16 = 2;
-const DORMANT: u32 = 1;
 
 /// `RTM_NEWRULE`, `RTM_GETRULE` (linux/rtnetlink.h); bytes of `struct fib_rule_hdr` and `FRA_*` (linux/fib_rules.h).
 const NEWRULE: u8 = 32;
@@ -58,7 +53,7 @@ impl Listing {
         let mut listings = Vec::new();
         for table in tables(&mut self.connection).map_err(reading("tables"))? {
             let is_own = table.family == "inet" && OWN_TABLES.contains(&table.name.as_str());
-            if is_own || table.flags & DORMANT != 0 {
+            if is_own || table.is_dormant() {
                 continue;
             }
             let place = format!("{} {}", table.family, table.name);
@@ -67,8 +62,8 @@ impl Listing {
             } else {
                 // libnftables 1.0.6 frees a table's only flag before it writes it as JSON (`table_flags_json`).
                 let chains = accept::chain_names(&mut self.connection).map_err(reading("chains"))?;
-                let of_it = |chain: &&ChainName| chain.family == table.family && chain.table == table.name;
-                let chains = chains.iter().filter(of_it).map(|chain| format!("chain {chain}"));
+                let chains =
+                    chains.iter().filter(|chain| table.has(chain)).map(|chain| format!("chain {chain}"));
                 chains.chain([format!("ct helpers table {place}")]).collect()
             };
             for what in wanted {
@@ -83,13 +78,19 @@ impl Listing {
         Ok(listings)
     }
 
+    /// The tables that only the program that has made them may change.
+    pub fn owned_tables(&mut self) -> Result<Vec<Table>, ListingError> {
+        let tables = tables(&mut self.connection).map_err(reading("tables"))?;
+        Ok(tables.into_iter().filter(Table::is_owned).collect())
+    }
+
     /// A table of ftpalg's, without what its sets hold; `None` if there is none.
     pub fn own_table(&mut self) -> Result<Option<OwnTable>, ListingError> {
         let mut tables = tables(&mut self.connection).map_err(reading("tables"))?.into_iter();
         let Some(table) = tables.find(|table| table.family == "inet" && table.name == OWN_TABLES[0]) else {
             return Ok(None);
         };
-        let is_dormant = table.flags & DORMANT != 0;
+        let is_dormant = table.is_dormant();
         // With a flag its text will do (see above): there is nothing to be compared.
         let style = if table.flags == 0 { ListStyle::JsonWithoutElements } else { ListStyle::Text };
         let listing = self.list(&format!("table inet {}", table.name), style)?;
@@ -135,24 +136,6 @@ pub struct OwnTable {
     pub listing: String,
     /// Whether somebody has switched it off (`flags dormant`).
     pub is_dormant: bool,
-}
-
-/// A table.
-struct Table {
-    family: &'static str,
-    name: String,
-    flags: u32,
-}
-
-/// The tables of routed packets.
-fn tables(connection: &mut Connection) -> io::Result<Vec<Table>> {
-    let request = Request::new(subsystem::NFTABLES, nft::GETTABLE, 0, DUMP);
-    connection.dump(&request, |message| {
-        let attributes = message.is(subsystem::NFTABLES, nft::NEWTABLE).then(|| message.attributes())?;
-        let (family, _) = FAMILIES.iter().find(|(_, number)| *number == message.family())?;
-        let flags = attributes.be32(TABLE_FLAGS).unwrap_or_default();
-        Some(Table { family, name: attributes.string(TABLE_NAME)?, flags })
-    })
 }
 
 fn is_there(connection: &mut Connection, table: &Table) -> Result<bool, ListingError> {

@@ -22,13 +22,13 @@ mod sys;
 mod transaction;
 mod watch;
 
-pub use accept::MissingChain;
+pub use accept::MissingRule;
 pub use conntrack::{ConnTrack, Fate};
 pub use error::FirewallError;
 pub use firewall::Firewall;
 pub use inspect::{Inspector, Left};
 pub use listing::{Listing, ListingError, MarkedRoute, Trial, marked_routes};
-pub use probe::Counter;
+pub use probe::{Counter, Table};
 pub use queue::{Queue, Waiting};
 pub use ruleset::Live;
 pub use sys::{give_memory_back, inherit, keep_no_memory};

@@ -1,15 +1,21 @@
-//! Questions to nftables: the ruleset's generation, the daemon's table as it is, its counters.
+//! Questions to nftables: the ruleset's generation, its tables, the daemon's table as it is, its counters.
 
 use std::io;
 
+use super::accept::FAMILIES;
 use super::connection::Connection;
 use super::element::INET;
 use super::error::FirewallError;
 use super::netlink::{DUMP, Request, nft, subsystem};
+use crate::config::ChainName;
 
-/// `NFTA_*` (include/uapi/linux/netfilter/nf_tables.h).
+/// `NFTA_*` and `NFT_TABLE_F_*` (include/uapi/linux/netfilter/nf_tables.h).
 const TABLE_NAME: u16 = 1;
+const TABLE_FLAGS: u16 = 2;
 const TABLE_HANDLE: u16 = 4;
+const TABLE_OWNER: u16 = 7;
+const DORMANT: u32 = 1;
+const OWNED: u32 = 2;
 const RULE_TABLE: u16 = 1;
 const RULE_HANDLE: u16 = 3;
 const GEN_ID: u16 = 1;
@@ -35,6 +41,48 @@ pub struct Counter {
 pub struct Fingerprint {
     pub table: u64,
     pub rules: Vec<u64>,
+}
+
+/// A table of routed packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// `inet`, `ip` or `ip6`.
+    pub family: &'static str,
+    /// Its name.
+    pub name: String,
+    /// `NFT_TABLE_F_*`.
+    pub flags: u32,
+    /// The netlink port id of its owner's socket, where it has an owner.
+    pub owner: Option<u32>,
+}
+
+impl Table {
+    /// Whether it is switched off.
+    pub fn is_dormant(&self) -> bool {
+        self.flags & DORMANT != 0
+    }
+
+    /// Whether only the program that has made it may change it.
+    pub fn is_owned(&self) -> bool {
+        self.flags & OWNED != 0
+    }
+
+    /// Whether this chain, if there is such a one, is in it.
+    pub fn has(&self, chain: &ChainName) -> bool {
+        (self.family, &self.name) == (chain.family.as_str(), &chain.table)
+    }
+}
+
+/// The tables of routed packets.
+pub fn tables(connection: &mut Connection) -> io::Result<Vec<Table>> {
+    let request = Request::new(subsystem::NFTABLES, nft::GETTABLE, 0, DUMP);
+    connection.dump(&request, |message| {
+        let attributes = message.is(subsystem::NFTABLES, nft::NEWTABLE).then(|| message.attributes())?;
+        let (family, _) = FAMILIES.iter().find(|(_, number)| *number == message.family())?;
+        let flags = attributes.be32(TABLE_FLAGS).unwrap_or_default();
+        let name = attributes.string(TABLE_NAME)?;
+        Some(Table { family, name, flags, owner: attributes.be32(TABLE_OWNER) })
+    })
 }
 
 /// The counters of the daemon's table.

@@ -1,6 +1,8 @@
 //! The administrator's chains.
 
+use std::fs;
 use std::io::Write;
+use std::process::{Child, ChildStdin, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -191,20 +193,82 @@ fn tables_with_flags() -> Result<()> {
     router.host.nft(&other.replace("{\n    chain", "{\n    flags dormant;\n    chain"))?;
     router.is_all_right()?;
     router.host.nft("delete table ip other")?;
-    let file = router.lab.dir().join("owned.nft");
-    std::fs::write(&file, other.replace("{\n    chain", "{\n    flags owner;\n    chain"))?;
-    let mut owner = router.host.command("nft", ["-i"]);
-    let mut owner = owner.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn()?;
-    let mut orders = owner.stdin.take().context("no standard input")?;
-    writeln!(orders, "include \"{}\"", file.display())?;
-    let is_there = || Ok(router.host.run("nft", ["list", "tables"])?.stdout.contains("ip other"));
-    wait_until("the table is there", is_there)?;
+    let owner = Owner::of(&router, &other)?;
     for _ in 0..20 {
         let report = router.check()?;
-        let finding = report.find("chain-not-in-accept-in")?;
-        ensure!(finding.what.contains("ip other forward") && report.not_right().count() == 1, "{report:#?}");
+        let finding = report.find("chain-owned")?;
+        ensure!(finding.what.contains("table ip other is nft (process "), "{report:#?}");
+        ensure!(report.not_right().count() == 1, "{report:#?}");
     }
-    drop(orders);
-    owner.wait()?;
+    owner.ends()?;
     router.is_all_right()
+}
+
+/// A program that has a table of its own, as firewalld does from 2.1 on.
+struct Owner {
+    program: Child,
+    orders: ChildStdin,
+}
+
+impl Owner {
+    /// Its ruleset is of one table.
+    fn of(router: &Router, ruleset: &str) -> Result<Owner> {
+        let file = router.lab.dir().join("owned.nft");
+        fs::write(&file, ruleset.replace("{\n    chain", "{\n    flags owner;\n    chain"))?;
+        let mut program = router.host.command("nft", ["-i"]);
+        let mut program = program.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+        let mut orders = program.stdin.take().context("no standard input")?;
+        writeln!(orders, "include \"{}\"", file.display())?;
+        wait_until("the table is there", || {
+            Ok(router.host.run("nft", ["list", "ruleset"])?.stdout.contains("flags owner"))
+        })?;
+        Ok(Owner { program, orders })
+    }
+
+    /// The kernel takes its table away.
+    fn ends(mut self) -> Result<()> {
+        drop(self.orders);
+        ensure!(self.program.wait()?.success(), "it failed");
+        Ok(())
+    }
+}
+
+/// Nobody else can put a rule into such a table. The daemon does its work all the same, says so, and puts the rule in as
+/// soon as it may.
+#[test]
+fn a_chain_in_a_table_with_an_owner() -> Result<()> {
+    let other = RULESET.replace("inet filter", "ip other").replace("priority filter", "priority 10");
+    let mut router = Router::new(RULESET, r#"accept-in = ["inet filter forward", "ip other forward"]"#)?;
+    let has_rule = |router: &Router, chain: &str| -> Result<bool> {
+        let listed = router.host.run("nft", ["list", "chain", chain])?.success()?.stdout;
+        Ok(listed.contains("negotiated FTP"))
+    };
+    let owner = Owner::of(&router, &other)?;
+    router.start()?;
+    let says = "table ip other is another program's own";
+    ensure!(router.daemon()?.log().contains(says), "{}", router.daemon()?.log());
+    ensure!(has_rule(&router, "inet filter forward")? && !has_rule(&router, "ip other forward")?, "not so");
+    let report = router.check()?;
+    ensure!(report.find("chain-owned")?.what.contains("table ip other is nft (process "), "{report:#?}");
+    ensure!(report.not_right().count() == 1, "{report:#?}");
+
+    owner.ends()?;
+    router.host.nft(&other)?;
+    router.is_all_right()?;
+    ensure!(has_rule(&router, "ip other forward")?, "no rule");
+
+    // It gets its owner while the daemon runs.
+    router.host.nft("delete table ip other")?;
+    let before = router.daemon()?.log().matches(says).count();
+    let owner = Owner::of(&router, &other)?;
+    let log = || Ok::<_, anyhow::Error>(router.daemon.as_ref().context("no daemon")?.log());
+    wait_until("it is told", || Ok(log()?.matches(says).count() > before))?;
+    let repairs = || Ok::<_, anyhow::Error>(log()?.matches("is back").count());
+    let settled = repairs()?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    ensure!(repairs()? == settled && !log()?.contains("can't be put back"), "{}", log()?);
+    ensure!(has_rule(&router, "inet filter forward")?, "no rule");
+    router.daemon()?.terminate(std::time::Duration::from_secs(10))?;
+    ensure!(!has_rule(&router, "inet filter forward")?, "a rule was left");
+    owner.ends()
 }
