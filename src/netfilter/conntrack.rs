@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
 use ftpalg::engine::control::{ClientView, ControlTuple};
 
 use super::connection::Connection;
-use super::netlink::{Attributes, Nest, Request, subsystem};
+use super::netlink::{Attributes, DUMP, Nest, Request, subsystem};
 
 const IPCTNL_MSG_CT_NEW: u8 = 0;
 const IPCTNL_MSG_CT_GET: u8 = 1;
@@ -17,6 +18,9 @@ const TUPLE_REPLY: u16 = 2;
 const STATUS: u16 = 3;
 const PROTOINFO: u16 = 4;
 const MARK: u16 = 8;
+const ZONE: u16 = 18;
+const FILTER: u16 = 25;
+const FILTER_REPLY_FLAGS: u16 = 2;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
 const IP_V4_SRC: u16 = 1;
@@ -37,6 +41,15 @@ const HALF_OPEN: u8 = 2;
 
 /// `IPS_SEQ_ADJUST` (nf_conntrack_common.h).
 const SEQ_ADJUST: u32 = 1 << 6;
+
+/// `CTA_FILTER_F_CTA_IP_SRC` and `_DST`, `_PROTO_NUM`, `_PROTO_SRC_PORT` and `_DST_PORT` (net/netfilter/nf_internals.h).
+const WHOLE_TUPLE: u32 = 0b11_1011;
+
+/// How often all zones are searched at most: conntrack is gone through as a whole, some milliseconds where it is large.
+const SEARCH_EVERY: Duration = Duration::from_secs(1);
+
+/// How many zones are remembered.
+const MOST_ZONES: usize = 64;
 
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
@@ -67,12 +80,15 @@ pub enum Fate {
 /// A socket to ask conntrack on (ctnetlink).
 pub struct ConnTrack {
     connection: Connection,
+    /// Zones in which connections were found, besides zone 0.
+    zones: Vec<u16>,
+    searched: Option<Instant>,
 }
 
 impl ConnTrack {
     /// Opens the socket.
     pub fn open() -> io::Result<Self> {
-        Ok(ConnTrack { connection: Connection::open()? })
+        Ok(ConnTrack { connection: Connection::open()?, zones: Vec::new(), searched: None })
     }
 
     /// What has become of a control connection. That conntrack does not answer is no proof of anything.
@@ -86,10 +102,29 @@ impl ConnTrack {
     }
 
     /// The entry of a control connection; `None` if there is none. There is one from the moment its first packet has left this
-    /// host. Asks by the reply tuple, which is the server-facing one read from server to client.
+    /// host. Asks by the reply tuple, which is the server-facing one read from server to client; in zone 0 first (`ct zone
+    /// set`).
     pub fn entry(&mut self, tuple: &ControlTuple) -> io::Result<Option<Entry>> {
+        if let Some(entry) = self.entry_in(None, tuple)? {
+            return Ok(Some(entry));
+        }
+        for position in 0..self.zones.len() {
+            if let Some(entry) = self.entry_in(self.zones.get(position).copied(), tuple)? {
+                return Ok(Some(entry));
+            }
+        }
+        self.search(tuple)
+    }
+
+    fn entry_in(&mut self, zone: Option<u16>, tuple: &ControlTuple) -> io::Result<Option<Entry>> {
+        let (family, reply) = reply(tuple);
+        let mut request =
+            Request::new(subsystem::CTNETLINK, IPCTNL_MSG_CT_GET, family, 0).nest(TUPLE_REPLY, &reply);
+        if let Some(zone) = zone {
+            request = request.attribute(ZONE, &zone.to_be_bytes());
+        }
         let mut entry = None;
-        let asked = self.connection.request(request(tuple), |message| {
+        let asked = self.connection.request(request, |message| {
             if message.is(subsystem::CTNETLINK, IPCTNL_MSG_CT_NEW) {
                 entry = read(message.attributes());
             }
@@ -100,9 +135,34 @@ impl ConnTrack {
             Err(error) => Err(error),
         }
     }
+
+    /// Looks in all zones, unless that was done just now.
+    fn search(&mut self, tuple: &ControlTuple) -> io::Result<Option<Entry>> {
+        if self.searched.is_some_and(|searched| searched.elapsed() < SEARCH_EVERY) {
+            return Ok(None);
+        }
+        self.searched = Some(Instant::now());
+        let (family, reply) = reply(tuple);
+        // A kernel that knows no filter (before 5.8) tells of all connections.
+        let filter = Nest::default().attribute(FILTER_REPLY_FLAGS, &WHOLE_TUPLE.to_ne_bytes());
+        let request = Request::new(subsystem::CTNETLINK, IPCTNL_MSG_CT_GET, family, DUMP)
+            .nest(TUPLE_REPLY, &reply)
+            .nest(FILTER, &filter);
+        let found = self.connection.dump(&request, |message| {
+            let attributes =
+                message.is(subsystem::CTNETLINK, IPCTNL_MSG_CT_NEW).then(|| message.attributes())?;
+            (replying(attributes)? == *tuple).then(|| Some((attributes.be16(ZONE)?, read(attributes)?)))?
+        })?;
+        let Some((zone, entry)) = found.into_iter().next() else { return Ok(None) };
+        if self.zones.len() < MOST_ZONES && !self.zones.contains(&zone) {
+            self.zones.push(zone);
+        }
+        Ok(Some(entry))
+    }
 }
 
-fn request(tuple: &ControlTuple) -> Request {
+/// The reply direction of a control connection, and its `NFPROTO_*`.
+fn reply(tuple: &ControlTuple) -> (u8, Nest) {
     let (family, addresses) = match (tuple.server.ip(), tuple.client.ip()) {
         (IpAddr::V4(server), IpAddr::V4(client)) => {
             let nest = Nest::default().attribute(IP_V4_SRC, &server.octets());
@@ -117,8 +177,19 @@ fn request(tuple: &ControlTuple) -> Request {
         .attribute(PROTO_NUM, &[libc::IPPROTO_TCP.to_le_bytes()[0]])
         .attribute(PROTO_SRC_PORT, &tuple.server.port().to_be_bytes())
         .attribute(PROTO_DST_PORT, &tuple.client.port().to_be_bytes());
-    let reply = Nest::default().nest(TUPLE_IP, &addresses).nest(TUPLE_PROTO, &ports);
-    Request::new(subsystem::CTNETLINK, IPCTNL_MSG_CT_GET, family, 0).nest(TUPLE_REPLY, &reply)
+    (family, Nest::default().nest(TUPLE_IP, &addresses).nest(TUPLE_PROTO, &ports))
+}
+
+/// The control connection that is an entry's reply direction.
+fn replying(attributes: Attributes<'_>) -> Option<ControlTuple> {
+    let reply = attributes.nest(TUPLE_REPLY)?;
+    let (addresses, ports) = (reply.nest(TUPLE_IP)?, reply.nest(TUPLE_PROTO)?);
+    let is_tcp = ports.value(PROTO_NUM)?.first().copied().map(i32::from) == Some(libc::IPPROTO_TCP);
+    is_tcp.then(|| {
+        let server = (address(addresses, IP_V4_SRC, IP_V6_SRC)?, ports.be16(PROTO_SRC_PORT)?).into();
+        let client = (address(addresses, IP_V4_DST, IP_V6_DST)?, ports.be16(PROTO_DST_PORT)?).into();
+        Some(ControlTuple { server, client })
+    })?
 }
 
 fn v6(address: IpAddr) -> Ipv6Addr {

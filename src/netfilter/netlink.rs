@@ -189,15 +189,6 @@ impl<'a> Message<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Attributes<'a>(&'a [u8]);
 
-/// What only the tests read.
-#[cfg(test)]
-impl<'a> Attributes<'a> {
-    /// A 16-bit number in network order.
-    pub fn be16(self, kind: u16) -> Option<u16> {
-        Some(u16::from_be_bytes(self.value(kind)?.try_into().ok()?))
-    }
-}
-
 impl<'a> Attributes<'a> {
     /// The attributes that stand inside an attribute's value.
     pub fn inside(value: &'a [u8]) -> Self {
@@ -213,6 +204,11 @@ impl<'a> Attributes<'a> {
     /// The attributes inside the first attribute of that type.
     pub fn nest(self, kind: u16) -> Option<Attributes<'a>> {
         self.value(kind).map(Attributes)
+    }
+
+    /// A 16-bit number in network order.
+    pub fn be16(self, kind: u16) -> Option<u16> {
+        Some(u16::from_be_bytes(self.value(kind)?.try_into().ok()?))
     }
 
     /// A 32-bit number in network order.

@@ -98,3 +98,27 @@ fn a_control_connection_behind_synproxy() -> Result<()> {
     ensure!(net.daemons[0].log().contains("conntrack changes its sequence numbers"), "the log does not tell");
     net.finish()
 }
+
+/// Connections in a zone of conntrack's, as routers with overlapping networks have them: they are found there, also after a
+/// restart.
+#[test]
+fn control_connections_in_a_zone() -> Result<()> {
+    let zone = "table inet admin {
+        chain zone { type filter hook prerouting priority raw; iifname { client, server } ct zone set 7; }
+    }";
+    let mut net = beside(Topology::Masquerade, zone)?;
+    all_modes(&net, &STANDARD)?;
+    let server = net.serve(ServerKind::Vsftpd)?;
+    let mut session = Session::open(&net, &server)?;
+    session.fetch_in_all_modes()?;
+    let (daemon, router) = net.daemon();
+    daemon.kill()?;
+    daemon.start_again(router)?;
+    session.step("say NOOP")?;
+    session.fetch_in_all_modes()?;
+    Session::open(&net, &server)?.quit()?;
+    session.quit()?;
+    let log = net.daemons[0].log();
+    ensure!(log.contains("1 sessions of the last run go on") && !log.contains("not-tracked"), "{log}");
+    net.finish()
+}
