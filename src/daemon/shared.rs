@@ -103,7 +103,7 @@ impl Shared {
             };
             store.claim(tuple, place)?;
             let is_needed = engine.session(&tuple).is_some_and(Session::needs_translation);
-            let is_gone = match conntrack.fate(&tuple) {
+            let is_gone = match conntrack.fate_in_any_zone(&tuple) {
                 Fate::Live | Fate::HalfOpen => false,
                 Fate::Ended => true,
                 // conntrack picks up again what it has been made to forget.
@@ -116,7 +116,7 @@ impl Shared {
             }
         }
         let lost = held_back.into_iter().filter(|tuple| engine.session(tuple).is_none());
-        let lost: Vec<_> = lost.filter(|tuple| conntrack.fate(tuple) == Fate::Live).collect();
+        let lost: Vec<_> = lost.filter(|tuple| conntrack.fate_in_any_zone(tuple) == Fate::Live).collect();
         for tuple in &lost {
             let state = if damaged > 0 { "damaged, of another version or missing" } else { "missing" };
             About::connection(tuple).line(

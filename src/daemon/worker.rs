@@ -211,7 +211,7 @@ impl Worker {
         }
         let decision = engine.handle(clock::now(), tap, &mut self.packet);
         let Verdict::LookUp(tuple) = decision.verdict else { return decision };
-        let entry = self.conntrack.entry(&tuple);
+        let entry = self.conntrack.entry_in_any_zone(&tuple);
         if let Err(error) = &entry {
             self.executor.tell(
                 About::connection(&tuple),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ftpalg::engine::control::{ClientView, ControlTuple};
@@ -45,10 +46,13 @@ const SEQ_ADJUST: u32 = 1 << 6;
 /// `CTA_FILTER_F_CTA_IP_SRC` and `_DST`, `_PROTO_NUM`, `_PROTO_SRC_PORT` and `_DST_PORT` (net/netfilter/nf_internals.h).
 const WHOLE_TUPLE: u32 = 0b11_1011;
 
-/// How often all zones are searched at most: conntrack is gone through as a whole, some milliseconds where it is large.
-const SEARCH_EVERY: Duration = Duration::from_secs(1);
+/// How long there is no other search of all zones behind one, and as a multiple of what it took: conntrack is gone through as
+/// a whole.
+const REST: Duration = Duration::from_secs(1);
+const REST_BY_WORK: u32 = 20;
 
-/// How many zones are remembered.
+/// Zones in which connections were found, whoever asked; not zone 0.
+static ZONES: Mutex<Vec<u16>> = Mutex::new(Vec::new());
 const MOST_ZONES: usize = 64;
 
 const NFPROTO_IPV4: u8 = 2;
@@ -80,40 +84,60 @@ pub enum Fate {
 /// A socket to ask conntrack on (ctnetlink).
 pub struct ConnTrack {
     connection: Connection,
-    /// Zones in which connections were found, besides zone 0.
-    zones: Vec<u16>,
-    searched: Option<Instant>,
+    /// Until when there is no search of all zones.
+    rests: Option<Instant>,
 }
 
 impl ConnTrack {
     /// Opens the socket.
     pub fn open() -> io::Result<Self> {
-        Ok(ConnTrack { connection: Connection::open()?, zones: Vec::new(), searched: None })
+        Ok(ConnTrack { connection: Connection::open()?, rests: None })
     }
 
     /// What has become of a control connection. That conntrack does not answer is no proof of anything.
     pub fn fate(&mut self, tuple: &ControlTuple) -> Fate {
-        match self.entry(tuple) {
-            Ok(Some(entry)) if entry.state.is_some_and(|state| ENDED.contains(&state)) => Fate::Ended,
-            Ok(Some(entry)) if entry.state == Some(HALF_OPEN) => Fate::HalfOpen,
-            Ok(Some(_)) | Err(_) => Fate::Live,
-            Ok(None) => Fate::Unknown,
-        }
+        Fate::of(&self.entry(tuple))
     }
 
-    /// The entry of a control connection; `None` if there is none. There is one from the moment its first packet has left this
-    /// host. Asks by the reply tuple, which is the server-facing one read from server to client; in zone 0 first (`ct zone
-    /// set`).
+    /// The same, wherever it is.
+    pub fn fate_in_any_zone(&mut self, tuple: &ControlTuple) -> Fate {
+        Fate::of(&self.entry_in_any_zone(tuple))
+    }
+
+    /// The entry of a control connection, in zone 0 (`ct zone set`) or in one where others were found; `None` if there is none.
+    /// There is one from the moment its first packet has left this host. Asks by the reply tuple, which is the server-facing
+    /// one read from server to client.
     pub fn entry(&mut self, tuple: &ControlTuple) -> io::Result<Option<Entry>> {
         if let Some(entry) = self.entry_in(None, tuple)? {
             return Ok(Some(entry));
         }
-        for position in 0..self.zones.len() {
-            if let Some(entry) = self.entry_in(self.zones.get(position).copied(), tuple)? {
+        let zones = ZONES.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for zone in zones {
+            if let Some(entry) = self.entry_in(Some(zone), tuple)? {
                 return Ok(Some(entry));
             }
         }
-        self.search(tuple)
+        Ok(None)
+    }
+
+    /// The same, wherever it is. All zones are not searched again right behind a search: `None` then, too.
+    pub fn entry_in_any_zone(&mut self, tuple: &ControlTuple) -> io::Result<Option<Entry>> {
+        if let Some(entry) = self.entry(tuple)? {
+            return Ok(Some(entry));
+        }
+        let start = Instant::now();
+        if self.rests.is_some_and(|end| start < end) {
+            return Ok(None);
+        }
+        let found = self.search(tuple);
+        let end = Instant::now();
+        self.rests = Some(end + REST.max((end - start) * REST_BY_WORK));
+        let Some((zone, entry)) = found? else { return Ok(None) };
+        let mut zones = ZONES.lock().unwrap_or_else(PoisonError::into_inner);
+        if zones.len() < MOST_ZONES && !zones.contains(&zone) {
+            zones.push(zone);
+        }
+        Ok(Some(entry))
     }
 
     fn entry_in(&mut self, zone: Option<u16>, tuple: &ControlTuple) -> io::Result<Option<Entry>> {
@@ -136,12 +160,8 @@ impl ConnTrack {
         }
     }
 
-    /// Looks in all zones, unless that was done just now.
-    fn search(&mut self, tuple: &ControlTuple) -> io::Result<Option<Entry>> {
-        if self.searched.is_some_and(|searched| searched.elapsed() < SEARCH_EVERY) {
-            return Ok(None);
-        }
-        self.searched = Some(Instant::now());
+    /// Looks in all zones but zone 0.
+    fn search(&mut self, tuple: &ControlTuple) -> io::Result<Option<(u16, Entry)>> {
         let (family, reply) = reply(tuple);
         // A kernel that knows no filter (before 5.8) tells of all connections.
         let filter = Nest::default().attribute(FILTER_REPLY_FLAGS, &WHOLE_TUPLE.to_ne_bytes());
@@ -153,11 +173,18 @@ impl ConnTrack {
                 message.is(subsystem::CTNETLINK, IPCTNL_MSG_CT_NEW).then(|| message.attributes())?;
             (replying(attributes)? == *tuple).then(|| Some((attributes.be16(ZONE)?, read(attributes)?)))?
         })?;
-        let Some((zone, entry)) = found.into_iter().next() else { return Ok(None) };
-        if self.zones.len() < MOST_ZONES && !self.zones.contains(&zone) {
-            self.zones.push(zone);
+        Ok(found.into_iter().next())
+    }
+}
+
+impl Fate {
+    fn of(entry: &io::Result<Option<Entry>>) -> Self {
+        match entry {
+            Ok(Some(entry)) if entry.state.is_some_and(|state| ENDED.contains(&state)) => Fate::Ended,
+            Ok(Some(entry)) if entry.state == Some(HALF_OPEN) => Fate::HalfOpen,
+            Ok(Some(_)) | Err(_) => Fate::Live,
+            Ok(None) => Fate::Unknown,
         }
-        Ok(Some(entry))
     }
 }
 
