@@ -146,9 +146,10 @@ install:
 	chmod 644 $(DESTDIR)$(UNITDIR)/ftpalg.service $(DESTDIR)$(UNITDIR)/ftpalg-metrics.socket
 	install -D -m 644 systemd/ftpalg.sysusers $(DESTDIR)$(SYSUSERSDIR)/ftpalg.conf
 	install -D -m 644 -t $(DESTDIR)$(DOCDIR) README.md CHANGELOG.md CONTRIBUTING.md LICENSE
-	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/systemd systemd/ftpalg.toml
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/systemd systemd/ftpalg.toml $(DESTDIR)$(UNITDIR)/ftpalg.service
 	find docs nft-rules/examples $(wildcard monitoring) -type f ! -path 'docs/man/*' \
 		-exec install -D -m 644 {} $(DESTDIR)$(DOCDIR)/{} \;
+	find $(DESTDIR)$(DOCDIR) -name '*.md' -exec sed -i 's,/usr/local/,$(PREFIX)/,g' {} +
 	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man8 docs/man/*.8
 	install -D -m 644 -t $(DESTDIR)$(MANDIR)/man5 docs/man/*.5
 	install -d $(addprefix $(DESTDIR),$(BASHDIR) $(ZSHDIR) $(FISHDIR))

@@ -150,5 +150,17 @@ fn what_is_installed() {
     }
     let unit = fs::read_to_string(tree.join("usr/lib/systemd/system/ftpalg.service")).unwrap();
     assert!(unit.contains("ExecStart=/usr/sbin/ftpalg run\n") && !unit.contains("/usr/local"), "{unit}");
+    let pages: Vec<_> = files.iter().filter(|file| file.ends_with(".md")).collect();
+    assert!(pages.len() > 20, "{files:#?}");
+    for page in pages {
+        let page = tree.join(page);
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(!text.contains("/usr/local/"), "{}", page.display());
+        // A link to a place in a page, or to a file that is installed as well.
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        for target in targets.filter(|target| !target.is_empty() && !target.contains("://")) {
+            assert!(page.parent().unwrap().join(target).exists(), "{}: {target}", page.display());
+        }
+    }
     fs::remove_dir_all(tree).unwrap();
 }
