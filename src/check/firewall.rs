@@ -237,7 +237,12 @@ impl<'a> Firewall<'a> {
                     "accept-in names {name}, and there is no such chain: the ruleset is not loaded, or it has another \
                      name"
                 );
-                Finding::warning(Id::AcceptInMissing, what, self.setting(all))
+                let mend = if self.ruleset.base_chains().next().is_some() {
+                    self.setting(all)
+                } else {
+                    Mend::advice("load the firewall's ruleset first: there is not one chain")
+                };
+                Finding::warning(Id::AcceptInMissing, what, mend)
             })
             .collect()
     }

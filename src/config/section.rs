@@ -110,6 +110,8 @@ impl<'t> Document<'t> {
                 format!("write {spelt}")
             } else if let Some(place) = elsewhere(&spelt) {
                 format!("{spelt} belongs {place}")
+            } else if let Some(similar) = similar(&spelt, known) {
+                format!("write {similar}, or remove it")
             } else {
                 "remove it".to_owned()
             };
@@ -132,6 +134,15 @@ impl<'t> Document<'t> {
         self.problems
             .push(Problem { at, message: format!("{key}: found {found}, expected {expected}: {mend}") });
     }
+}
+
+/// The key that is likely to be meant.
+fn similar<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    /// A letter too many, one too few, two that have changed places.
+    const SLIPS: usize = 2;
+    let distances = known.iter().map(|key| (strsim::damerau_levenshtein(name, key), *key));
+    let (distance, nearest) = distances.min()?;
+    (distance <= SLIPS && 2 * distance < name.len()).then_some(nearest)
 }
 
 fn syntax_problem(text: &str, error: &toml::de::Error) -> Problem {

@@ -294,6 +294,18 @@ fn policy() {
 fn unknown_keys() {
     let top = "expected one of control-ports, queue, workers, when-down, accept-in, mark, state-dir, \
                control-socket, pinhole, policy, metrics";
+    refused(
+        "control-port = [21]",
+        &[&format!(
+            "f.toml:1:1: control-port: found an unknown key, {top}: write control-ports, or remove it"
+        )],
+    );
+    refused(
+        "[pinholes]\ntimeout = 60",
+        &[&format!("f.toml:1:2: pinholes: found an unknown key, {top}: write pinhole, or remove it")],
+    );
+    refused("mar = 1", &[&format!("f.toml:1:1: mar: found an unknown key, {top}: write mark, or remove it")]);
+    refused("map = 1", &[&format!("f.toml:1:1: map: found an unknown key, {top}: remove it")]);
     refused("colour = 1", &[&format!("f.toml:1:1: colour: found an unknown key, {top}: remove it")]);
     refused(
         "Control_Ports = [21]",

@@ -97,7 +97,14 @@ fn a_rule_of_the_administrator_s_own_accepts_the_mark() -> Result<()> {
 #[test]
 fn a_chain_of_accept_in_that_does_not_exist() -> Result<()> {
     let names = r#"accept-in = ["inet filter forward", "inet filter nowhere"]"#;
-    Router::running(RULESET, names)?.finds_and_mends("accept-in-missing", "warning")
+    Router::running(RULESET, names)?.finds_and_mends("accept-in-missing", "warning")?;
+    // Without a ruleset it is that which is missing.
+    let router = Router::running("table inet filter", FORWARD)?;
+    let report = router.check()?;
+    let mend = report.find("accept-in-missing")?.mend.as_ref().and_then(|mend| mend["advice"].as_str());
+    ensure!(mend.is_some_and(|mend| mend.contains("load the firewall's ruleset")), "{report:#?}");
+    router.host.nft(RULESET)?;
+    router.is_all_right()
 }
 
 /// The daemon has not read yet that it is to put its rule there.
