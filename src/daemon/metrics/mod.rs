@@ -57,8 +57,10 @@ impl Metrics {
     /// without metrics is better than none: what goes wrong is told, and nothing else.
     pub fn serve(self, passed: Option<OwnedFd>, configured: Option<SocketAddr>) {
         let (listener, whence) = match (passed, configured) {
-            (Some(socket), _) => (Ok(TcpListener::from(socket)), "the socket that systemd has passed"),
-            (None, Some(address)) => (TcpListener::bind(address), "metrics.listen"),
+            (Some(socket), _) => {
+                (Ok(TcpListener::from(socket)), "the socket that systemd has passed".to_owned())
+            }
+            (None, Some(address)) => (TcpListener::bind(address), format!("metrics.listen = \"{address}\"")),
             (None, None) => return,
         };
         let listener = match listener {

@@ -67,7 +67,7 @@ fn an_address_that_is_taken_costs_the_metrics_alone() -> Result<()> {
     router.wait_for_port(12121, Duration::from_secs(10))?;
     daemon.start_again(router)?;
     ensure!(
-        daemon.process.log().contains("no metrics: metrics.listen can't be used"),
+        daemon.process.log().contains(r#"no metrics: metrics.listen = "127.0.0.1:12121" can't be used"#),
         "{}",
         daemon.process.log()
     );
