@@ -1,13 +1,9 @@
 //! Watches over the ruleset: what somebody else removed is put back at once.
 
-use std::fs;
-use std::process;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 use tracing::{debug, error, info, warn};
 
 use super::shared::{Shared, lock};
@@ -30,14 +26,6 @@ const TELL: Duration = Duration::from_secs(10);
 /// How often the ruleset is looked at where nothing was told of it: what changes while the tables are loaded is not.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Another ftpalg was here before this one, and puts its own table back whenever this one has put in its own.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "another ftpalg (process {0}) serves this network namespace, and there is room for one: stop it, or do not \
-     start a second"
-)]
-pub struct Outranked(u32);
-
 /// Watches over the ruleset, and over how often it has been put back.
 pub struct Guard {
     shared: Arc<Shared>,
@@ -55,7 +43,7 @@ impl Guard {
     }
 
     /// Runs for as long as the daemon.
-    pub fn run(mut self) -> Outranked {
+    pub fn run(mut self) -> ! {
         loop {
             let foreign = match self.watch.wait(Some(LOOK)) {
                 Ok(Some(foreign)) => foreign,
@@ -67,24 +55,19 @@ impl Guard {
                     continue;
                 }
             };
-            if let Err(outranked) = self.restore(&foreign) {
-                return outranked;
-            }
+            self.restore(&foreign);
         }
     }
 
-    fn restore(&mut self, foreign: &Foreign) -> Result<(), Outranked> {
+    fn restore(&mut self, foreign: &Foreign) {
         // A set that somebody flushed leaves no other trace.
         let is_flushed = |firewall: &mut Firewall, live: Live<'_>| firewall.intact() && !firewall.holds(live);
         let mut was_flushed = self.shared.with_all_unless_ended(is_flushed).unwrap_or(false);
         let mut failures = 0;
         while was_flushed || !lock(&self.shared.firewall).intact() {
-            if let Some(outranked) = older_self(foreign) {
-                return Err(outranked);
-            }
             let may_have_missed = was_flushed || lock(&self.shared.firewall).may_have_missed();
             match self.shared.with_all_unless_ended(Firewall::repair) {
-                None => return Ok(()),
+                None => return,
                 Some(Ok(missing)) => {
                     (was_flushed, failures) = (false, 0);
                     self.told = None;
@@ -117,7 +100,6 @@ impl Guard {
                 }
             }
         }
-        Ok(())
     }
 
     /// Tells that the ruleset can't be put back, unless that was just told.
@@ -136,49 +118,6 @@ impl Guard {
         }
         self.repairs += 1;
         self.repairs > AT_ONCE
-    }
-}
-
-/// Another ftpalg, started before this one, if that is who made a change: nftables names the thread. It can't be told
-/// where that is of another PID namespace.
-fn older_self(foreign: &Foreign) -> Option<Outranked> {
-    let Foreign::By(name, thread) = foreign else { return None };
-    let own = Process::of(process::id())?;
-    let Some(other) = Process::of(*thread) else {
-        // The unit hides other users' processes. What can be told then is the thread's name, which is this one's or the
-        // main one's, that it lives, and that its number is the smaller one.
-        let is_alike = *name == own.name || thread::current().name() == Some(name);
-        return (is_alike && is_alive(*thread) && *thread < own.id).then_some(Outranked(*thread));
-    };
-    let is_older =
-        other.id != own.id && other.name == own.name && (other.birth, other.id) < (own.birth, own.id);
-    is_older.then_some(Outranked(other.id))
-}
-
-/// Whether a thread lives, seen or not.
-fn is_alive(thread: u32) -> bool {
-    let id = i32::try_from(thread).ok().and_then(Pid::from_raw);
-    id.is_some_and(|id| test_kill_process(id) != Err(Errno::SRCH))
-}
-
-/// What proc(5) tells of a process.
-struct Process {
-    id: u32,
-    name: String,
-    /// Clock ticks since boot.
-    birth: u64,
-}
-
-impl Process {
-    /// The process that a thread belongs to.
-    fn of(thread: u32) -> Option<Self> {
-        let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-        let id = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()?;
-        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        let (name, columns) = stat.split_once('(')?.1.rsplit_once(')')?;
-        // starttime is field 22, and the name is field 2.
-        let birth = columns.split_whitespace().nth(19)?.parse().ok()?;
-        Some(Self { id, name: name.to_owned(), birth })
     }
 }
 

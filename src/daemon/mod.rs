@@ -40,10 +40,10 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, DEFAULT_PATH};
-use crate::netfilter::{ConnTrack, Firewall, Watch, keep_no_memory};
+use crate::netfilter::{ConnTrack, Firewall, FirewallError, Watch, keep_no_memory};
 use alarms::Alarms;
 use control::{Control, Reporter};
-use guard::{Guard, Outranked};
+use guard::Guard;
 use liveness::Liveness;
 use metrics::Metrics;
 use shared::{Shared, lock};
@@ -89,6 +89,7 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     when_free(|| worker::are_free(queues.clone()), |error| matches!(error, QueueError::Taken { .. }))?;
     let mut firewall = Firewall::open(&config)?;
     firewall.inherit(kept);
+    when_free(|| firewall.is_alone(), |error| matches!(error, FirewallError::Another(_)))?;
     let held_back = firewall.held_back()?;
     let mut conntrack = ConnTrack::open().context("conntrack can't be asked")?;
     let watch = Watch::open(&mut firewall).context("changes of the ruleset can't be watched")?;
@@ -174,10 +175,7 @@ fn serve(
         })?;
     }
     let guard = Guard::new(Arc::clone(shared), watch);
-    let outranked = stop.clone();
-    thread::Builder::new().name("guard".into()).spawn(move || {
-        outranked.send(Stop::Failed(guard.run().into())).ok();
-    })?;
+    thread::Builder::new().name("guard".into()).spawn(move || guard.run())?;
     let alarms = Alarms::new(queues);
     let for_housekeeping = Arc::clone(shared);
     thread::Builder::new()
@@ -220,8 +218,6 @@ fn attend(
                 tell_systemd(&[NotifyState::Stopping]);
                 return end(shared);
             }
-            // The table is the other's now.
-            Stop::Failed(error) if error.is::<Outranked>() => return Err(error),
             Stop::Failed(error) => {
                 if let Err(error) = end(shared) {
                     error!("{error:#}");

@@ -13,6 +13,11 @@ pub enum FirewallError {
     Open(#[source] io::Error),
     #[error("the kernel did not take table inet ftpalg: {0}")]
     Load(String),
+    #[error(
+        "another ftpalg serves this network namespace (table inet {0} is its own), and there is room for one: stop it, or do \
+         not start a second"
+    )]
+    Another(&'static str),
     #[error("changes of the ruleset can't be watched any more: {0}")]
     Watch(#[source] io::Error),
     #[error("ended connections stay in table inet ftpalg_hold: {0}")]

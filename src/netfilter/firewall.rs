@@ -111,7 +111,7 @@ impl Firewall {
 
     /// Puts everything in that is text, in place of what is there.
     fn replace(&mut self, live: Live<'_>) -> Result<Vec<MissingRule>, FirewallError> {
-        self.hold.put_in(&mut self.nft, self.committer.connection(), &self.config, live);
+        self.hold.put_in(&mut self.nft, self.committer.connection(), &self.config, live)?;
         let plan = accept::plan(self.committer.connection(), &self.config).map_err(reading("chains"))?;
         // All at once: a SYN that finds its pinhole but no rule that accepts it might be rejected.
         let rules = ruleset::installation(&self.config, Replace::Rules, live)?;
@@ -165,6 +165,12 @@ impl Firewall {
     /// Sockets of earlier daemons, to which such tables belong.
     pub fn inherit(&mut self, sockets: Vec<OwnedFd>) {
         self.hold.inherit(sockets);
+    }
+
+    /// Whether no other daemon serves this network namespace, as far as the kernel has tables with an owner. One that was
+    /// killed a moment ago may still seem to.
+    pub fn is_alone(&mut self) -> Result<(), FirewallError> {
+        self.hold.is_alone(self.committer.connection())
     }
 
     /// Somebody else keeps that socket now, too.

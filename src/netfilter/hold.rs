@@ -10,8 +10,8 @@ use tracing::{debug, warn};
 
 use super::connection::Connection;
 use super::element::{Element, Set};
-use super::error::FirewallError;
-use super::probe::has_table;
+use super::error::{FirewallError, reading};
+use super::probe::{has_table, tables};
 use super::ruleset::{self, Live};
 use super::sys::{ElementBatch, Nft, Owner, Verb, transact};
 use super::transaction::{CommitError, Committer, Step};
@@ -50,6 +50,21 @@ impl Hold {
         self.inherited = sockets.into_iter().map(Owner::from).collect();
     }
 
+    /// Whether no daemon but the one that this one succeeds has such a table: where there is an owner, it lives, or its
+    /// socket is kept for the next.
+    pub fn is_alone(&self, connection: &mut Connection) -> Result<(), FirewallError> {
+        let earlier: Vec<_> = self.inherited.iter().filter_map(Owner::port_id).collect();
+        for table in tables(connection).map_err(reading("tables"))? {
+            let name =
+                ruleset::HOLD_NAMES.into_iter().find(|name| table.family == "inet" && table.name == *name);
+            let is_strange = table.owner.is_some_and(|owner| !earlier.contains(&owner));
+            if let Some(name) = name.filter(|_| is_strange) {
+                return Err(FirewallError::Another(name));
+            }
+        }
+        Ok(())
+    }
+
     /// The mark that a translated packet must bear; none where a flush can't be outlived.
     pub fn mark(&self) -> Option<u32> {
         match self.state {
@@ -59,12 +74,24 @@ impl Hold {
     }
 
     /// Puts the table in, or one for the configuration as it is now in its place.
-    pub fn put_in(&mut self, nft: &mut Nft, connection: &mut Connection, config: &Config, live: Live<'_>) {
+    ///
+    /// # Errors
+    /// Another daemon has been quicker. A kernel that knows no such table is none.
+    pub fn put_in(
+        &mut self,
+        nft: &mut Nft,
+        connection: &mut Connection,
+        config: &Config,
+        live: Live<'_>,
+    ) -> Result<(), FirewallError> {
         let before = match &self.state {
-            State::With(mark, ports) if (*mark, ports) == (config.mark, &config.control_ports) => return,
-            State::Without => return,
+            State::With(mark, ports) if (*mark, ports) == (config.mark, &config.control_ports) => {
+                return Ok(());
+            }
+            State::Without => return Ok(()),
             State::With(..) => ruleset::hold_removal(self.name),
             State::Untried => {
+                self.is_alone(connection)?;
                 let is_free = |name: &&str| !has_table(connection, name);
                 if !self.inherited.is_empty() {
                     self.name = ruleset::HOLD_NAMES.into_iter().find(is_free).unwrap_or(self.name);
@@ -83,10 +110,14 @@ impl Hold {
         self.state = match put_in {
             Ok(()) => State::With(config.mark, config.control_ports.clone()),
             Err(why) => {
+                if self.state == State::Untried {
+                    self.is_alone(connection)?;
+                }
                 warn!("a firewall reload may corrupt FTP sessions whose text was changed: {why}");
                 State::Without
             }
         };
+        Ok(())
     }
 
     /// Connections whose packets go on with the mark alone from now on.

@@ -17,6 +17,11 @@ impl From<OwnedFd> for Owner {
 }
 
 impl Owner {
+    /// The socket's port id, by which the kernel knows the owner of a table.
+    pub fn port_id(&self) -> Option<u32> {
+        port_id(self.0.as_fd())
+    }
+
     /// Deletes a table of the family inet; ENOENT if there is none, EPERM if it belongs to another.
     pub fn delete_table(&self, name: &str) -> io::Result<()> {
         let name = CString::new(name).map_err(io::Error::other)?;
