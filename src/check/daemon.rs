@@ -10,6 +10,8 @@ use crate::daemon::queues::{self, Bound};
 pub enum Reader {
     /// The daemon.
     Ftpalg(Process),
+    /// The daemon reads others: it has not been started anew since they were named.
+    OfOthers(Process),
     /// Somebody, and it can't be told who.
     Unknown,
     /// No daemon, as far as the configuration's queues go.
@@ -20,7 +22,7 @@ impl Reader {
     /// The daemon, where it is known.
     pub fn daemon(&self) -> Option<&Process> {
         match self {
-            Reader::Ftpalg(process) => Some(process),
+            Reader::Ftpalg(process) | Reader::OfOthers(process) => Some(process),
             Reader::Unknown | Reader::Nobody => None,
         }
     }
@@ -50,9 +52,10 @@ pub fn look(config: &Config, file: &str) -> (Reader, Vec<Finding>) {
         }
     }
     let elsewhere = || bound.iter().filter_map(|queue| Process::of_port_id(queue.port_id));
-    match daemon.clone().or_else(|| elsewhere().find(Process::is_ftpalg)) {
-        Some(process) if process.is_stopped() => found.push(stopped(&process)),
-        Some(process) if !unread.is_empty() => found.push(restart_needed(&process, &unread)),
+    let other = if daemon.is_none() { elsewhere().find(Process::is_ftpalg) } else { None };
+    match daemon.as_ref().or(other.as_ref()) {
+        Some(process) if process.is_stopped() => found.push(stopped(process)),
+        Some(process) if !unread.is_empty() => found.push(restart_needed(process, &unread)),
         Some(process) if found.is_empty() => {
             let what = format!("ftpalg runs (process {}) and reads {}", process.pid, queues_named(&wanted));
             found.push(Finding::right(Id::Daemon, what));
@@ -60,10 +63,11 @@ pub fn look(config: &Config, file: &str) -> (Reader, Vec<Finding>) {
         None if found.is_empty() => found.push(not_running(&queues_named(&wanted))),
         _ => {}
     }
-    let reader = match daemon {
-        Some(process) => Reader::Ftpalg(process),
-        None if is_unknown => Reader::Unknown,
-        None => Reader::Nobody,
+    let reader = match (daemon, other) {
+        (Some(process), _) => Reader::Ftpalg(process),
+        (None, Some(process)) => Reader::OfOthers(process),
+        (None, None) if is_unknown => Reader::Unknown,
+        (None, None) => Reader::Nobody,
     };
     (reader, found)
 }

@@ -94,6 +94,8 @@ fn all(config: &Config, file: &str) -> Vec<Finding> {
     findings.extend(found);
     let ruled = Listing::open().and_then(|mut listing| {
         match (&reader, &trial) {
+            // Its table is that of the configuration with which it was started.
+            (Reader::OfOthers(_), _) => {}
             (Reader::Nobody, _) => findings.extend(table::left(&mut listing)?),
             (_, Some(trial)) => findings.extend(table::look(&mut listing, trial)?),
             (_, None) => findings.push(unseen("whether the daemon's table is whole", "sudo ftpalg check")),

@@ -71,6 +71,10 @@ fn a_daemon_that_has_not_read_its_queue_s_number_yet() -> Result<()> {
         router.set(line)?;
         let report = router.check()?;
         let finding = report.find("daemon-restart-needed")?.clone();
+        ensure!(
+            report.find("table-left").is_err() && report.find("daemon-not-running").is_err(),
+            "{report:#?}"
+        );
         router.mend(&finding)?;
         router.is_all_right()?;
     }
