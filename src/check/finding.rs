@@ -105,6 +105,7 @@ ids! {
         Control = "control",
         ControlNotAccepted = "control-not-accepted",
         EstablishedNotAccepted = "established-not-accepted",
+        MssClampPassedBy = "mss-clamp-passed-by",
         LegacyRules = "legacy-rules",
     }
     "kernel helper" {

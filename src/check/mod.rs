@@ -10,6 +10,7 @@ mod flowtable;
 mod helper;
 mod kernel;
 mod mark;
+mod mss;
 mod packet;
 mod page;
 mod proc;
@@ -114,6 +115,7 @@ fn all(config: &Config, file: &str) -> Vec<Finding> {
         findings.extend(helper::look(config, &ruleset));
         findings.extend(tracking::exempted(config, &ruleset));
         findings.extend(flowtable::look(config, &ruleset, &mut listing)?);
+        findings.extend(mss::look(config, &ruleset, &mut listing)?);
         findings.extend(routing::forwarding(config, &ruleset));
         findings.extend(mark::look(config, file, &ruleset));
         Ok(())

@@ -211,6 +211,24 @@ fn tables_with_flags() -> Result<()> {
     router.is_all_right()
 }
 
+/// A number that the route's MTU does not tell, for a way with a smaller one further on.
+#[test]
+fn an_mss_that_is_set_below_the_accept_rule() -> Result<()> {
+    for rules in [
+        "insert rule inet filter forward oifname \"wan\" tcp flags syn tcp option maxseg size set 1412",
+        "add chain inet filter out
+         insert rule inet filter forward oifname vmap { \"wan\" : jump out, \"lan\" : continue }
+         add rule inet filter out tcp flags syn tcp option maxseg size set 1412",
+    ] {
+        let mut router = Router::running(RULESET, FORWARD)?;
+        router.host.nft(rules)?;
+        router.finds_and_mends("mss-clamp-passed-by", "warning")?;
+    }
+    let router = Router::running(RULESET, FORWARD)?;
+    router.host.nft("insert rule inet filter forward tcp flags syn tcp option maxseg size set rt mtu")?;
+    router.is_all_right()
+}
+
 /// A program that has a table of its own, as firewalld does from 2.1 on.
 struct Owner {
     program: Child,
