@@ -43,8 +43,9 @@ const HALF_OPEN: u8 = 2;
 /// `IPS_SEQ_ADJUST` (nf_conntrack_common.h).
 const SEQ_ADJUST: u32 = 1 << 6;
 
-/// `CTA_FILTER_F_CTA_IP_SRC` and `_DST`, `_PROTO_NUM`, `_PROTO_SRC_PORT` and `_DST_PORT` (net/netfilter/nf_internals.h).
-const WHOLE_TUPLE: u32 = 0b11_1011;
+/// `CTA_FILTER_F_CTA_IP_SRC` and `_DST`; `_PROTO_NUM`, `_PROTO_SRC_PORT` and `_DST_PORT` (net/netfilter/nf_internals.h).
+const BY_ADDRESSES: u32 = 0b00_0011;
+const BY_PORTS: u32 = 0b11_1000;
 
 /// How long there is no other search of all zones behind one, and as a multiple of what it took: conntrack is gone through as
 /// a whole.
@@ -163,8 +164,10 @@ impl ConnTrack {
     /// Looks in all zones but zone 0.
     fn search(&mut self, tuple: &ControlTuple) -> io::Result<Option<(u16, Entry)>> {
         let (family, reply) = reply(tuple);
-        // A kernel that knows no filter (before 5.8) tells of all connections.
-        let filter = Nest::default().attribute(FILTER_REPLY_FLAGS, &WHOLE_TUPLE.to_ne_bytes());
+        // A kernel that knows no filter (before 5.8) tells of all connections. Asked for an IPv6 address, it tells of those with
+        // any other (`ctnetlink_filter_match_tuple`, seen on 6.18).
+        let parts = if tuple.server.is_ipv4() { BY_ADDRESSES | BY_PORTS } else { BY_PORTS };
+        let filter = Nest::default().attribute(FILTER_REPLY_FLAGS, &parts.to_ne_bytes());
         let request = Request::new(subsystem::CTNETLINK, IPCTNL_MSG_CT_GET, family, DUMP)
             .nest(TUPLE_REPLY, &reply)
             .nest(FILTER, &filter);
