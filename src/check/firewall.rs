@@ -168,7 +168,13 @@ impl<'a> Firewall<'a> {
                 && !is_closed(chain)
         });
         open.filter_map(|(chain, _)| {
-            let rule = self.walk(Kind { destination: Some(SOME_PORT), ..self.data_kind(true) }).shutting_out(chain)?;
+            let new = Kind { destination: Some(SOME_PORT), ..self.data_kind(true) };
+            let rule = self.walk(new).shutting_out(chain)?;
+            // An interface that is shut to replies as well is no way for FTP.
+            let established = Kind { state: "established", ..new };
+            if self.walk(established).shutting_out(chain).is_some_and(|other| other.handle == rule.handle) {
+                return None;
+            }
             let what = format!(
                 "{} accepts by default, but its {rule} drops what is new from some interface, and accept-in does not name \
                  it: data connections that come that way are dropped",

@@ -58,7 +58,14 @@ fn a_chain_that_drops_what_comes_from_one_side() -> Result<()> {
         let mut router = Router::running(ruleset, "accept-in = []")?;
         router.finds_and_mends("chain-drops-by-interface", "warning")?;
     }
-    Ok(())
+    // As libvirt has it: what nobody is to reach is shut to all.
+    let shut = "table ip6 virtual {
+        chain guest_output { iifname \"virbr0\" reject; }
+        chain forward { type filter hook forward priority filter; jump guest_output; }
+    }";
+    let router = Router::running(RULESET, FORWARD)?;
+    router.host.nft(shut)?;
+    router.is_all_right()
 }
 
 /// A second table with a chain of its own, as other firewall programs load them: a packet must pass both.
