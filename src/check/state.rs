@@ -1,11 +1,11 @@
 //! The state directory: whether sessions can be kept there.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::StatVfsMountFlags;
+use rustix::fs::{StatVfs, StatVfsMountFlags};
 
 use super::finding::{Finding, Id, Mend};
 use super::proc::Process;
@@ -45,36 +45,49 @@ pub fn directory(config: &Config, file: &str, daemon: Option<&Process>) -> Findi
         let mend = Mend::command(format!("mv '{shown}' '{shown}.old'"));
         return unusable(path, "it is no directory", mend);
     }
-    if let Some(daemon) = daemon {
-        // Whoever is not root and does not own it could still be in its group, or the directory be open to all.
-        let owns = daemon.user == 0 || daemon.user == metadata.uid();
-        if !owns && metadata.mode() & 0o022 == 0 {
-            let what = format!("the daemon runs as user {} and can't write to it", daemon.user);
-            let mend = Mend::command(format!("chown -R {} '{shown}'", daemon.user));
-            return unusable(path, &what, mend);
-        }
+    belongs_to_another(path, &metadata, daemon)
+        .or_else(|| takes_nothing(path, &seen))
+        .unwrap_or_else(|| file_system(path, &seen, file))
+}
+
+fn belongs_to_another(path: &Path, metadata: &Metadata, daemon: Option<&Process>) -> Option<Finding> {
+    let user = daemon?.user;
+    // Whoever is not root and does not own it could still be in its group, or the directory be open to all.
+    if user == 0 || user == metadata.uid() || metadata.mode() & 0o022 != 0 {
+        return None;
     }
-    match rustix::fs::statvfs(&seen) {
-        Ok(system) if system.f_flag.contains(StatVfsMountFlags::RDONLY) => {
-            let is_shut_in = rustix::fs::statvfs(path)
-                .is_ok_and(|outside| !outside.f_flag.contains(StatVfsMountFlags::RDONLY));
-            let mend = if is_shut_in {
-                let_in(path)
-            } else {
-                Mend::command(format!("mount -o remount,rw \"$(findmnt -n -o TARGET -T '{shown}')\""))
-            };
-            return unusable(path, "it is mounted read-only", mend);
-        }
-        // File systems without a bound have no blocks.
-        Ok(system) if system.f_blocks > 0 && system.f_bavail * system.f_frsize < LITTLE => {
-            return full(path, system.f_bavail * system.f_frsize);
-        }
-        Ok(_) => {}
+    let what = format!("the daemon runs as user {user} and can't write to it");
+    Some(unusable(path, &what, Mend::command(format!("chown -R {user} '{}'", path.display()))))
+}
+
+/// Read-only, or full.
+fn takes_nothing(path: &Path, seen: &Path) -> Option<Finding> {
+    let system = match rustix::fs::statvfs(seen) {
+        Ok(system) => system,
         Err(error) => {
-            return unusable(path, &error.to_string(), Mend::advice("name another with `state-dir`"));
+            return Some(unusable(path, &error.to_string(), Mend::advice("name another with `state-dir`")));
         }
+    };
+    let is_read_only = |system: &StatVfs| system.f_flag.contains(StatVfsMountFlags::RDONLY);
+    if is_read_only(&system) {
+        let mend = match rustix::fs::statvfs(path) {
+            Ok(outside) if !is_read_only(&outside) => let_in(path),
+            _ => Mend::command(format!(
+                "mount -o remount,rw \"$(findmnt -n -o TARGET -T '{}')\"",
+                path.display()
+            )),
+        };
+        return Some(unusable(path, "it is mounted read-only", mend));
     }
-    match rustix::fs::statfs(&seen) {
+    let left = system.f_bavail * system.f_frsize;
+    // File systems without a bound have no blocks.
+    (system.f_blocks > 0 && left < LITTLE).then(|| full(path, left))
+}
+
+/// In memory, or on a disk.
+fn file_system(path: &Path, seen: &Path, file: &str) -> Finding {
+    let shown = path.display();
+    match rustix::fs::statfs(seen) {
         Ok(system) if IN_MEMORY.iter().any(|magic| i128::from(system.f_type) == i128::from(*magic)) => {
             Finding::right(Id::StateDir, format!("{shown} is kept in memory"))
         }
@@ -84,10 +97,8 @@ pub fn directory(config: &Config, file: &str, daemon: Option<&Process>) -> Findi
                  a reboot leaves there is of no use"
             );
             let default = Config::default().state_dir;
-            let mend = if config.state_dir == default {
-                Mend::command(format!(
-                    "mount -t tmpfs -o mode=0755 tmpfs '{shown}' && systemctl restart ftpalg"
-                ))
+            let mend = if path == default {
+                Mend::advice("mount a tmpfs at /run")
             } else {
                 Mend::Setting { file: file.to_owned(), line: format!("state-dir = {default:?}") }
             };

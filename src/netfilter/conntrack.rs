@@ -24,6 +24,7 @@ const FILTER: u16 = 25;
 const FILTER_REPLY_FLAGS: u16 = 2;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTO: u16 = 2;
+const TUPLE_ZONE: u16 = 3;
 const IP_V4_SRC: u16 = 1;
 const IP_V4_DST: u16 = 2;
 const IP_V6_SRC: u16 = 3;
@@ -174,7 +175,7 @@ impl ConnTrack {
         let found = self.connection.dump(&request, |message| {
             let attributes =
                 message.is(subsystem::CTNETLINK, IPCTNL_MSG_CT_NEW).then(|| message.attributes())?;
-            (replying(attributes)? == *tuple).then(|| Some((attributes.be16(ZONE)?, read(attributes)?)))?
+            (replying(attributes)? == *tuple).then(|| Some((zone(attributes)?, read(attributes)?)))?
         })?;
         Ok(found.into_iter().next())
     }
@@ -208,6 +209,11 @@ fn reply(tuple: &ControlTuple) -> (u8, Nest) {
         .attribute(PROTO_SRC_PORT, &tuple.server.port().to_be_bytes())
         .attribute(PROTO_DST_PORT, &tuple.client.port().to_be_bytes());
     (family, Nest::default().nest(TUPLE_IP, &addresses).nest(TUPLE_PROTO, &ports))
+}
+
+/// The zone of an entry, or of its reply direction alone (`ct reply zone set`).
+fn zone(attributes: Attributes<'_>) -> Option<u16> {
+    attributes.be16(ZONE).or_else(|| attributes.nest(TUPLE_REPLY)?.be16(TUPLE_ZONE))
 }
 
 /// The control connection that is an entry's reply direction.

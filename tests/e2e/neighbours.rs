@@ -103,13 +103,20 @@ fn a_control_connection_behind_synproxy() -> Result<()> {
 /// restart.
 #[test]
 fn control_connections_in_a_zone() -> Result<()> {
-    for (topology, fetch) in
-        [(Topology::Masquerade, "fetch PORT,PASV,EPRT,EPSV 4"), (Topology::Firewall6, "fetch EPRT,EPSV 4")]
-    {
-        let zone = "table inet admin {
-            chain zone { type filter hook prerouting priority raw; iifname { client, server } ct zone set 7; }
-        }";
-        let mut net = beside(topology, zone)?;
+    let both = "iifname { client, server } ct zone set 7";
+    // As where clients of several networks have the same addresses.
+    let one = "iifname client ct original zone set 7";
+    let in_all_modes = "fetch PORT,PASV,EPRT,EPSV 4";
+    for (topology, zone, fetch) in [
+        (Topology::Masquerade, both, in_all_modes),
+        (Topology::Masquerade, one, in_all_modes),
+        (Topology::Masquerade, "iifname { client, server } ct reply zone set 7", in_all_modes),
+        (Topology::Firewall6, both, "fetch EPRT,EPSV 4"),
+    ] {
+        let zone = format!(
+            "table inet admin {{ chain zone {{ type filter hook prerouting priority raw; {zone}; }}; }}"
+        );
+        let mut net = beside(topology, &zone)?;
         let server = net.serve(ServerKind::Vsftpd)?;
         let mut session = Session::open(&net, &server)?;
         session.step(fetch)?;
