@@ -341,8 +341,8 @@ fn in_owned_table(how: &str, table: &Table) -> Finding {
     );
     let mend = if owner.is_some_and(|one| one.name == "firewalld") {
         Mend::command(
-            "sed -i '/^NftablesTableOwner=/d; $a NftablesTableOwner=no' /etc/firewalld/firewalld.conf && systemctl restart \
-             firewalld",
+            "sed -i '/^NftablesTableOwner=/d' /etc/firewalld/firewalld.conf && echo NftablesTableOwner=no \
+             >>/etc/firewalld/firewalld.conf && systemctl restart firewalld",
         )
     } else {
         Mend::advice("have that program make its table without `flags owner`, or accept the mark itself")

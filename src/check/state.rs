@@ -110,11 +110,11 @@ fn file_system(path: &Path, seen: &Path, file: &str) -> Finding {
 
 /// A path as the daemon has it: its unit lets it write to few.
 fn seen_by(daemon: Option<&Process>, path: &Path) -> PathBuf {
-    let below_root = path.strip_prefix("/").unwrap_or(path);
-    daemon.map_or_else(
-        || path.to_owned(),
-        |daemon| Path::new("/proc").join(daemon.pid.to_string()).join("root").join(below_root),
-    )
+    let Some(daemon) = daemon else { return path.to_owned() };
+    // A link in it would lead from there to this program's root.
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let root = Path::new("/proc").join(daemon.pid.to_string()).join("root");
+    root.join(real.strip_prefix("/").unwrap_or(&real))
 }
 
 fn let_in(path: &Path) -> Mend {

@@ -204,6 +204,8 @@ impl<'a> Walk<'a> {
         match name.as_str() {
             "match" => holds(inside, &self.kind, rule, self.sets()),
             "limit" | "quota" | "ct count" | "meter" => Truth::Maybe,
+            // With a limit, or the like, for each element.
+            "set" if inside.get("stmt").is_some() => Truth::Maybe,
             "xt" => self.xt(inside, rule),
             _ => Truth::Yes,
         }

@@ -20,7 +20,7 @@ use super::liveness::Progress;
 use super::queues;
 use super::shared::{Shared, SharedEngine, lock};
 use super::vitals::SharedLatency;
-use crate::netfilter::{ConnTrack, Queue, Waiting};
+use crate::netfilter::{ConnTrack, Found, Queue, Waiting};
 
 /// How many packets may wait in a queue; the kernel drops what comes on top, and senders send it again. It is the
 /// kernel's own default (`NFQNL_QMAX_DEFAULT`). Control connections have few packets under way: these are hundreds of
@@ -211,8 +211,8 @@ impl Worker {
         }
         let decision = engine.handle(clock::now(), tap, &mut self.packet);
         let Verdict::LookUp(tuple) = decision.verdict else { return decision };
-        let entry = self.conntrack.entry_in_any_zone(&tuple);
-        if let Err(error) = &entry {
+        let found = self.conntrack.find(&tuple);
+        if let Err(error) = &found {
             self.executor.tell(
                 About::connection(&tuple),
                 Level::WARN,
@@ -220,10 +220,12 @@ impl Worker {
                 format_args!("conntrack does not answer for {tuple}: {error}"),
             );
         }
-        let view = match entry.ok().flatten() {
-            Some(entry) if entry.is_resequenced => Err(Departure::Resequenced),
-            Some(entry) => Ok(entry.view),
-            None => Err(Departure::NotTracked),
+        let view = match found {
+            Ok(Found::Entry(entry)) if entry.is_resequenced => Err(Departure::Resequenced),
+            Ok(Found::Entry(entry)) => Ok(entry.view),
+            Ok(Found::Nowhere) | Err(_) => Err(Departure::NotTracked),
+            // Its sender sends it again.
+            Ok(Found::NotSearched) => return decision,
         };
         engine.learn(tuple, view);
         engine.handle(clock::now(), tap, &mut self.packet)

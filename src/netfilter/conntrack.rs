@@ -44,9 +44,8 @@ const HALF_OPEN: u8 = 2;
 /// `IPS_SEQ_ADJUST` (nf_conntrack_common.h).
 const SEQ_ADJUST: u32 = 1 << 6;
 
-/// `CTA_FILTER_F_CTA_IP_SRC` and `_DST`; `_PROTO_NUM`, `_PROTO_SRC_PORT` and `_DST_PORT` (net/netfilter/nf_internals.h).
-const BY_ADDRESSES: u32 = 0b00_0011;
-const BY_PORTS: u32 = 0b11_1000;
+/// `CTA_FILTER_F_CTA_PROTO_NUM` and `_PROTO_SRC_PORT` (net/netfilter/nf_internals.h).
+const BY_SERVERS_PORT: u32 = 0b01_1000;
 
 /// How long there is no other search of all zones behind one, and as a multiple of what it took: conntrack is gone through as
 /// a whole.
@@ -55,7 +54,7 @@ const REST_BY_WORK: u32 = 20;
 
 /// Zones in which connections were found, whoever asked; not zone 0.
 static ZONES: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-const MOST_ZONES: usize = 64;
+const MOST_ZONES: usize = 256;
 
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
@@ -83,6 +82,17 @@ pub enum Fate {
     Unknown,
 }
 
+/// What became of a search for a control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// It is there.
+    Entry(Entry),
+    /// It is not there.
+    Nowhere,
+    /// It may be in a zone that is not known yet: ask again.
+    NotSearched,
+}
+
 /// A socket to ask conntrack on (ctnetlink).
 pub struct ConnTrack {
     connection: Connection,
@@ -98,12 +108,12 @@ impl ConnTrack {
 
     /// What has become of a control connection. That conntrack does not answer is no proof of anything.
     pub fn fate(&mut self, tuple: &ControlTuple) -> Fate {
-        Fate::of(&self.entry(tuple))
-    }
-
-    /// The same, wherever it is.
-    pub fn fate_in_any_zone(&mut self, tuple: &ControlTuple) -> Fate {
-        Fate::of(&self.entry_in_any_zone(tuple))
+        match self.entry(tuple) {
+            Ok(Some(entry)) if entry.state.is_some_and(|state| ENDED.contains(&state)) => Fate::Ended,
+            Ok(Some(entry)) if entry.state == Some(HALF_OPEN) => Fate::HalfOpen,
+            Ok(Some(_)) | Err(_) => Fate::Live,
+            Ok(None) => Fate::Unknown,
+        }
     }
 
     /// The entry of a control connection, in zone 0 (`ct zone set`) or in one where others were found; `None` if there is none.
@@ -113,8 +123,7 @@ impl ConnTrack {
         if let Some(entry) = self.entry_in(None, tuple)? {
             return Ok(Some(entry));
         }
-        let zones = ZONES.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for zone in zones {
+        for zone in known_zones() {
             if let Some(entry) = self.entry_in(Some(zone), tuple)? {
                 return Ok(Some(entry));
             }
@@ -122,24 +131,44 @@ impl ConnTrack {
         Ok(None)
     }
 
-    /// The same, wherever it is. All zones are not searched again right behind a search: `None` then, too.
-    pub fn entry_in_any_zone(&mut self, tuple: &ControlTuple) -> io::Result<Option<Entry>> {
+    /// The same, wherever it is. Right behind a search for others all zones are not searched again.
+    pub fn find(&mut self, tuple: &ControlTuple) -> io::Result<Found> {
         if let Some(entry) = self.entry(tuple)? {
-            return Ok(Some(entry));
+            return Ok(Found::Entry(entry));
         }
         let start = Instant::now();
         if self.rests.is_some_and(|end| start < end) {
-            return Ok(None);
+            // Where nobody uses zones, it is in none.
+            return Ok(if known_zones().is_empty() { Found::Nowhere } else { Found::NotSearched });
         }
-        let found = self.search(tuple);
+        let searched = self.learn_zones(tuple.server.is_ipv4(), tuple.server.port());
         let end = Instant::now();
         self.rests = Some(end + REST.max((end - start) * REST_BY_WORK));
-        let Some((zone, entry)) = found? else { return Ok(None) };
+        searched?;
+        Ok(self.entry(tuple)?.map_or(Found::Nowhere, Found::Entry))
+    }
+
+    /// Learns in which zones there are connections to servers on this port, over IPv4 or IPv6.
+    pub fn learn_zones(&mut self, is_v4: bool, port: u16) -> io::Result<()> {
+        let ports = Nest::default()
+            .attribute(PROTO_NUM, &[libc::IPPROTO_TCP.to_le_bytes()[0]])
+            .attribute(PROTO_SRC_PORT, &port.to_be_bytes());
+        // A kernel that knows no filter (before 5.8) tells of all connections.
+        let filter = Nest::default().attribute(FILTER_REPLY_FLAGS, &BY_SERVERS_PORT.to_ne_bytes());
+        let family = if is_v4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
+        let request = Request::new(subsystem::CTNETLINK, IPCTNL_MSG_CT_GET, family, DUMP)
+            .nest(TUPLE_REPLY, &Nest::default().nest(TUPLE_PROTO, &ports))
+            .nest(FILTER, &filter);
+        let found = self.connection.dump(&request, |message| {
+            message.is(subsystem::CTNETLINK, IPCTNL_MSG_CT_NEW).then(|| zone(message.attributes()))?
+        })?;
         let mut zones = ZONES.lock().unwrap_or_else(PoisonError::into_inner);
-        if zones.len() < MOST_ZONES && !zones.contains(&zone) {
-            zones.push(zone);
+        for zone in found {
+            if zones.len() < MOST_ZONES && !zones.contains(&zone) {
+                zones.push(zone);
+            }
         }
-        Ok(Some(entry))
+        Ok(())
     }
 
     fn entry_in(&mut self, zone: Option<u16>, tuple: &ControlTuple) -> io::Result<Option<Entry>> {
@@ -161,35 +190,10 @@ impl ConnTrack {
             Err(error) => Err(error),
         }
     }
-
-    /// Looks in all zones but zone 0.
-    fn search(&mut self, tuple: &ControlTuple) -> io::Result<Option<(u16, Entry)>> {
-        let (family, reply) = reply(tuple);
-        // A kernel that knows no filter (before 5.8) tells of all connections. Asked for an IPv6 address, it tells of those with
-        // any other (`ctnetlink_filter_match_tuple`, seen on 6.18).
-        let parts = if tuple.server.is_ipv4() { BY_ADDRESSES | BY_PORTS } else { BY_PORTS };
-        let filter = Nest::default().attribute(FILTER_REPLY_FLAGS, &parts.to_ne_bytes());
-        let request = Request::new(subsystem::CTNETLINK, IPCTNL_MSG_CT_GET, family, DUMP)
-            .nest(TUPLE_REPLY, &reply)
-            .nest(FILTER, &filter);
-        let found = self.connection.dump(&request, |message| {
-            let attributes =
-                message.is(subsystem::CTNETLINK, IPCTNL_MSG_CT_NEW).then(|| message.attributes())?;
-            (replying(attributes)? == *tuple).then(|| Some((zone(attributes)?, read(attributes)?)))?
-        })?;
-        Ok(found.into_iter().next())
-    }
 }
 
-impl Fate {
-    fn of(entry: &io::Result<Option<Entry>>) -> Self {
-        match entry {
-            Ok(Some(entry)) if entry.state.is_some_and(|state| ENDED.contains(&state)) => Fate::Ended,
-            Ok(Some(entry)) if entry.state == Some(HALF_OPEN) => Fate::HalfOpen,
-            Ok(Some(_)) | Err(_) => Fate::Live,
-            Ok(None) => Fate::Unknown,
-        }
-    }
+fn known_zones() -> Vec<u16> {
+    ZONES.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// The reply direction of a control connection, and its `NFPROTO_*`.
@@ -214,18 +218,6 @@ fn reply(tuple: &ControlTuple) -> (u8, Nest) {
 /// The zone of an entry, or of its reply direction alone (`ct reply zone set`).
 fn zone(attributes: Attributes<'_>) -> Option<u16> {
     attributes.be16(ZONE).or_else(|| attributes.nest(TUPLE_REPLY)?.be16(TUPLE_ZONE))
-}
-
-/// The control connection that is an entry's reply direction.
-fn replying(attributes: Attributes<'_>) -> Option<ControlTuple> {
-    let reply = attributes.nest(TUPLE_REPLY)?;
-    let (addresses, ports) = (reply.nest(TUPLE_IP)?, reply.nest(TUPLE_PROTO)?);
-    let is_tcp = ports.value(PROTO_NUM)?.first().copied().map(i32::from) == Some(libc::IPPROTO_TCP);
-    is_tcp.then(|| {
-        let server = (address(addresses, IP_V4_SRC, IP_V6_SRC)?, ports.be16(PROTO_SRC_PORT)?).into();
-        let client = (address(addresses, IP_V4_DST, IP_V6_DST)?, ports.be16(PROTO_DST_PORT)?).into();
-        Some(ControlTuple { server, client })
-    })?
 }
 
 fn v6(address: IpAddr) -> Ipv6Addr {

@@ -13,7 +13,7 @@ use nftnl::expr::Expression;
 use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
 use tracing::{debug, warn};
 
-use super::accept::{self, MissingRule};
+use super::accept::{self, MissingRule, NoRule};
 use super::element::{Element, Set, TABLE};
 use super::error::{FirewallError, reading};
 use super::hold::Hold;
@@ -266,7 +266,9 @@ impl Firewall {
     fn check_intact(&mut self) -> io::Result<bool> {
         let connection = self.committer.connection();
         let current = generation(connection)?;
-        if current == self.verified.load(Ordering::Relaxed) {
+        // That a table has lost its owner raises no generation.
+        let awaits_owner = self.missing.iter().any(|rule| rule.why == NoRule::Owned);
+        if current == self.verified.load(Ordering::Relaxed) && !awaits_owner {
             return Ok(true);
         }
         let intact = self.fingerprint.is_some()

@@ -23,7 +23,7 @@ mod transaction;
 mod watch;
 
 pub use accept::MissingRule;
-pub use conntrack::{ConnTrack, Fate};
+pub use conntrack::{ConnTrack, Fate, Found};
 pub use error::FirewallError;
 pub use firewall::Firewall;
 pub use inspect::{Inspector, Left};
