@@ -2,7 +2,7 @@
 //! the first packets of data connections do, by the bit of the mark that ftpalg gives them.
 
 use super::finding::{Finding, Id, Mend};
-use super::packet::{Kind, Truth};
+use super::packet::{Kind, SOME_PORT, Truth};
 use super::proc::{self, Process};
 use super::ruleset::{Base, Chain, Rule, Ruleset};
 use super::walk::{Fate, Walk};
@@ -12,9 +12,6 @@ use crate::netfilter::Table;
 /// The priority at which nft-rules/ftpalg.nft marks the first packet of a data connection, in the hooks behind routing.
 /// Chains that come before it do not see the mark.
 pub const MARKED_AT: i64 = -5;
-
-/// One that no rule is likely to name, as a data connection's.
-const SOME_PORT: u16 = 61_001;
 
 /// What the firewall is looked at with.
 pub struct Firewall<'a> {
@@ -139,7 +136,7 @@ impl<'a> Firewall<'a> {
             );
             return Some(Finding::wrong(Id::ChainBeforeMark, what, Mend::advice(mend)));
         }
-        let owned = self.ruleset.owned.iter().find(|table| table.has(name));
+        let owned = self.owner_of(name);
         if let Some(table) = owned.filter(|_| !passes && (is_listed || self.is_needed(one, all))) {
             return Some(in_owned_table(&how, table));
         }
@@ -148,7 +145,7 @@ impl<'a> Firewall<'a> {
             (true, false) if !self.daemon_runs => {
                 right(format!("{how}; accept-in names it, so the daemon puts its rule there when it starts"))
             }
-            (true, false) => Some(self.without_rule(one)),
+            (true, false) => Some(self.without_rule(one.chain, &how)),
             (false, true) => right(format!("{how}; a rule of yours accepts data connections by their mark")),
             (false, false) if self.is_needed(one, all) => Some(self.not_listed(one, all)),
             (false, false) => right(format!(
@@ -157,42 +154,56 @@ impl<'a> Firewall<'a> {
         }
     }
 
-    /// Chains of the forward and input hooks that accept by default, except from some interface.
+    /// Forward chains that accept by default, except from some interface.
     fn dropping_by_interface(&self, closed: &[Closed<'_>]) -> Vec<Finding> {
         let is_closed = |chain: &Chain| closed.iter().any(|one| one.chain.name == chain.name);
         let open = self.ruleset.base_chains().filter(|(chain, base)| {
-            base.kind != "nat"
-                && ["forward", "input"].contains(&base.hook.as_str())
-                && base.priority > MARKED_AT
-                && !self.is_listed(&chain.name)
-                && !is_closed(chain)
+            base.kind != "nat" && base.hook == "forward" && base.priority > MARKED_AT && !is_closed(chain)
         });
-        open.filter_map(|(chain, _)| {
-            let new = Kind { destination: Some(SOME_PORT), ..self.data_kind(true) };
-            let rule = self.walk(new).shutting_out(chain)?;
-            // An interface that is shut to replies as well is no way for FTP.
-            let established = Kind { state: "established", ..new };
-            if self.walk(established).shutting_out(chain).is_some_and(|other| other.handle == rule.handle) {
-                return None;
-            }
-            let what = format!(
-                "{} accepts by default, but its {rule} drops what is new from some interface, and accept-in does not name \
-                 it: data connections that come that way are dropped",
+        let dropping: Vec<_> =
+            open.filter_map(|(chain, _)| Some((chain, self.shutting_out(chain)?))).collect();
+        let unlisted: Vec<_> =
+            dropping.iter().map(|(chain, _)| &chain.name).filter(|name| !self.is_listed(name)).collect();
+        let line = self.accept_in(closed, &unlisted);
+        let found = dropping.iter().filter_map(|(chain, rule)| {
+            let how = format!(
+                "{} accepts by default, but its {rule} drops what is new from some interface",
                 chain.name
             );
-            let mend = Mend::Setting { file: self.file.to_owned(), line: self.accept_in(closed, Some(&chain.name)) };
+            if let Some(table) = self.owner_of(&chain.name) {
+                return Some(in_owned_table(&how, table));
+            }
+            if self.is_listed(&chain.name) {
+                return self.daemon_runs.then(|| self.without_rule(chain, &how));
+            }
+            let what = format!(
+                "{how}, and accept-in does not name it: data connections that come that way are dropped"
+            );
+            let mend = Mend::Setting { file: self.file.to_owned(), line: line.clone() };
             Some(Finding::warning(Id::ChainDropsByInterface, what, mend))
-        })
-        .collect()
+        });
+        found.collect()
     }
 
-    fn without_rule(&self, one: &Closed<'_>) -> Finding {
+    /// The rule that drops all data connections from some interface, but what belongs to a connection passes.
+    fn shutting_out(&self, chain: &'a Chain) -> Option<&'a Rule> {
+        let new = Kind { destination: Some(SOME_PORT), ..self.data_kind(true) };
+        let rule = self.walk(new).shutting_out(chain, true)?;
+        // An interface that is shut to replies as well is no way for FTP.
+        let established = self.walk(Kind { state: "established", ..new }).shutting_out(chain, false);
+        established.is_none_or(|other| other.handle != rule.handle).then_some(rule)
+    }
+
+    fn owner_of(&self, name: &ChainName) -> Option<&'a Table> {
+        self.ruleset.owned.iter().find(|table| table.has(name))
+    }
+
+    fn without_rule(&self, chain: &Chain, how: &str) -> Finding {
         let marked = self.walk(self.data_kind(true));
-        let has_rule = one.chain.rules.iter().any(|rule| {
+        let has_rule = chain.rules.iter().any(|rule| {
             rule.expr.iter().any(|expression| expression.get("accept").is_some())
                 && marked.meets(rule) == Truth::Yes
         });
-        let how = one.how();
         let reload = Mend::command("systemctl reload ftpalg");
         if has_rule {
             let what = format!("{how}, above ftpalg's rule: data connections do not get as far as that");
@@ -212,11 +223,11 @@ impl<'a> Firewall<'a> {
     }
 
     fn setting(&self, all: &[Closed<'_>]) -> Mend {
-        Mend::Setting { file: self.file.to_owned(), line: self.accept_in(all, None) }
+        Mend::Setting { file: self.file.to_owned(), line: self.accept_in(all, &[]) }
     }
 
     /// `accept-in` as it should be: what exists of it, and every chain besides that needs to be there.
-    fn accept_in(&self, all: &[Closed<'_>], besides: Option<&ChainName>) -> String {
+    fn accept_in(&self, all: &[Closed<'_>], besides: &[&ChainName]) -> String {
         let mut names: Vec<_> = self.config.accept_in.iter().filter(|name| self.exists(name)).collect();
         let needed = all.iter().filter(|one| self.is_needed(one, all) && !one.comes_before_the_mark());
         let passes =

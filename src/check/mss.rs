@@ -20,7 +20,11 @@ pub fn look(config: &Config, ruleset: &Ruleset, listing: &mut Listing) -> Result
             "{rule} lowers the MSS to a number, and ftpalg's rule above it takes data connections past that: on a way whose \
              routers do not say what they can't forward, transfers stand still"
         );
+        let is_base = ruleset.chain(&rule.chain).is_some_and(|chain| chain.base.is_some());
         let mend = match listing.rule(&rule.chain, rule.handle)? {
+            Some(_) if !is_base => Mend::advice(
+                "have a chain of its own lower it, of hook forward and priority mangle, under the conditions that lead there",
+            ),
             Some(text) => Mend::command(format!(
                 "nft 'add chain {family} {table} {CHAIN} {{ type filter hook forward priority mangle; }}' && \
                  nft 'add rule {family} {table} {CHAIN} {text}'"
@@ -35,18 +39,22 @@ pub fn look(config: &Config, ruleset: &Ruleset, listing: &mut Listing) -> Result
 fn passed_by<'a>(config: &Config, ruleset: &'a Ruleset) -> Vec<&'a Rule> {
     let (listed, others): (Vec<_>, Vec<_>) =
         ruleset.base_chains().partition(|(chain, _)| config.accept_in.contains(&chain.name));
+    let is_of = |family: &str, other: &str| family == other || other == "inet";
     let clamps = |chain: &'a Chain| {
         let rules = reached_from(ruleset, chain).into_iter().flat_map(|chain| &chain.rules);
         rules.filter(|rule| rule.expr.iter().any(lowers_to_a_number))
     };
     let sees_them = |hook: &str| ["prerouting", "forward", "postrouting"].contains(&hook);
-    if others.iter().any(|(chain, base)| sees_them(&base.hook) && clamps(chain).next().is_some()) {
-        return Vec::new();
-    }
-    let forwarding = listed.into_iter().filter(|(_, base)| base.hook == "forward");
-    let mut rules: Vec<_> = forwarding.flat_map(|(chain, _)| clamps(chain)).collect();
-    rules.dedup_by_key(|rule| rule.handle);
-    rules
+    let others: Vec<_> = others
+        .into_iter()
+        .filter(|(chain, base)| sees_them(&base.hook) && clamps(chain).next().is_some())
+        .collect();
+    let is_clamped_elsewhere =
+        |family: &str| others.iter().any(|(chain, _)| is_of(family, &chain.name.family));
+    let forwarding = listed
+        .into_iter()
+        .filter(|(chain, base)| base.hook == "forward" && !is_clamped_elsewhere(&chain.name.family));
+    forwarding.flat_map(|(chain, _)| clamps(chain)).collect()
 }
 
 /// A chain, and those of its table into which packets come from there.

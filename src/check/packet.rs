@@ -33,6 +33,9 @@ impl Truth {
     }
 }
 
+/// A port that no rule is likely to name, as that of a client, or of a data connection.
+pub const SOME_PORT: u16 = 61_001;
+
 /// A kind of packets: TCP, between other hosts or from another host to this one. `None` stands for any.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind<'a> {
@@ -59,8 +62,9 @@ impl Kind<'_> {
 
     /// The packets of control connections to this port: those to the server, those to the client.
     pub fn control_both_ways(port: u16, mark: u32) -> [Self; 2] {
-        let to_server = Kind { state: "established", ..Self::new_control(port, mark) };
-        [to_server, Kind { source: Some(port), destination: None, ..to_server }]
+        let client = Some(SOME_PORT);
+        let to_server = Kind { state: "established", source: client, ..Self::new_control(port, mark) };
+        [to_server, Kind { source: Some(port), destination: client, ..to_server }]
     }
 }
 

@@ -10,17 +10,29 @@ use crate::config::Config;
 /// From how many of a hundred on the connection tracking's table counts as nearly full.
 const NEARLY_FULL: u64 = 90;
 
+/// Priority of conntrack's own hooks (`NF_IP_PRI_CONNTRACK`): what stands behind them exempts nothing.
+const TRACKED_AT: i64 = -200;
+
 /// Whether a rule keeps control connections from it, in either direction.
 pub fn exempted(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
     let kinds = config.control_ports.iter().flat_map(|port| Kind::control_both_ways(*port, config.mark));
-    let walks: Vec<_> = kinds.map(|kind| Walk { ruleset, kind }).collect();
-    let exempts = ruleset.rules().filter(|rule| rule.expr.iter().any(|one| one.get("notrack").is_some()));
-    exempts
-        .filter_map(|rule| {
-            let concerns = walks.iter().map(|walk| walk.meets(rule)).max().unwrap_or(Truth::No);
-            (concerns != Truth::No).then(|| exempted_by(rule, concerns))
-        })
-        .collect()
+    let kinds: Vec<_> = kinds.collect();
+    let chains = ruleset.base_chains().filter(|(_, base)| {
+        ["prerouting", "output"].contains(&base.hook.as_str()) && base.priority < TRACKED_AT
+    });
+    let exempts = |rule: &Rule| rule.expr.iter().any(|expression| expression.get("notrack").is_some());
+    let mut exempting: Vec<(&Rule, Truth)> = Vec::new();
+    for (chain, _) in chains {
+        for kind in &kinds {
+            for (rule, truth) in (Walk { ruleset, kind: *kind }).coming_to(chain, &exempts) {
+                match exempting.iter_mut().find(|(known, _)| std::ptr::eq(*known, rule)) {
+                    Some((_, known)) => *known = truth.max(*known),
+                    None => exempting.push((rule, truth)),
+                }
+            }
+        }
+    }
+    exempting.into_iter().map(|(rule, truth)| exempted_by(rule, truth)).collect()
 }
 
 fn exempted_by(rule: &Rule, concerns: Truth) -> Finding {

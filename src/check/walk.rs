@@ -84,24 +84,32 @@ impl<'a> Walk<'a> {
         None
     }
 
-    /// The first rule that drops all of the packets that come in by some interface. What accepts some of them before, not by
-    /// the interface alone, may be what lets those through that are wanted: then there is none.
-    pub fn shutting_out(&self, chain: &'a Chain) -> Option<&'a Rule> {
-        self.shut_out(chain, 0).ok()?
+    /// The first rule that drops all of the packets that come in by some interface. What accepts some of them before may be
+    /// what lets those through that are wanted: then there is none. What accepts all that come in by an interface is taken
+    /// for another one's, if `others_may_pass`.
+    pub fn shutting_out(&self, chain: &'a Chain, others_may_pass: bool) -> Option<&'a Rule> {
+        self.shut_out(chain, others_may_pass, 0).ok()?
     }
 
     /// `Err`: nothing, or not enough, is left of them.
-    fn shut_out(&self, chain: &'a Chain, depth: usize) -> Result<Option<&'a Rule>, ()> {
+    fn shut_out(
+        &self,
+        chain: &'a Chain,
+        others_may_pass: bool,
+        depth: usize,
+    ) -> Result<Option<&'a Rule>, ()> {
         let by_some_interface = Walk { kind: Kind { comes_in: Truth::Yes, ..self.kind }, ..*self };
         for rule in &chain.rules {
             for (truth, verdict) in by_some_interface.verdicts(rule) {
                 match (truth, verdict) {
                     (Truth::Yes, Verdict::Drop) => return Ok(Some(rule)),
                     (Truth::Maybe, Verdict::Accept) => return Err(()),
+                    (Truth::Yes, Verdict::Accept) if !others_may_pass => return Err(()),
                     (Truth::Yes, Verdict::Jump(name) | Verdict::Goto(name)) => {
                         // What is left of those that one interface brings says nothing of others.
-                        let inner =
-                            self.target(rule, name, depth).map(|inner| self.shut_out(inner, depth + 1));
+                        let inner = self
+                            .target(rule, name, depth)
+                            .map(|inner| self.shut_out(inner, others_may_pass, depth + 1));
                         if let Some(Ok(Some(rule))) = inner {
                             return Ok(Some(rule));
                         }
@@ -114,6 +122,39 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// The rules of a sort that packets come to and whose conditions hold for them: for some, or for all.
+    pub fn coming_to(&self, chain: &'a Chain, sort: &impl Fn(&Rule) -> bool) -> Vec<(&'a Rule, Truth)> {
+        let mut found = Vec::new();
+        self.come_to(chain, sort, Truth::Yes, 0, &mut found);
+        found
+    }
+
+    fn come_to(
+        &self,
+        chain: &'a Chain,
+        sort: &impl Fn(&Rule) -> bool,
+        how_many: Truth,
+        depth: usize,
+        found: &mut Vec<(&'a Rule, Truth)>,
+    ) {
+        for rule in &chain.rules {
+            let truth = self.meets(rule).min(how_many);
+            if sort(rule) && truth != Truth::No {
+                found.push((rule, truth));
+            }
+            for (truth, verdict) in self.verdicts(rule) {
+                if let Verdict::Jump(name) | Verdict::Goto(name) = verdict {
+                    if let Some(inner) = self.target(rule, name, depth) {
+                        self.come_to(inner, sort, truth.min(how_many), depth + 1, found);
+                    }
+                }
+            }
+            if self.course(rule, depth).is_some() {
+                return;
+            }
+        }
     }
 
     /// The first rule that accepts some of the packets, as far as it can be told.

@@ -173,7 +173,7 @@ fn what_is_certain() {
 fn shutting_out(rules: &[(&str, &str)]) -> Option<u64> {
     let ruleset = ruleset(rules);
     let kind = Kind { destination: Some(61_001), ..DATA };
-    Walk { ruleset: &ruleset, kind }.shutting_out(&ruleset.chains[1]).map(|rule| rule.handle)
+    Walk { ruleset: &ruleset, kind }.shutting_out(&ruleset.chains[1], true).map(|rule| rule.handle)
 }
 
 #[test]

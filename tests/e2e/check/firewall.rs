@@ -54,10 +54,38 @@ fn a_chain_that_drops_what_comes_from_one_side() -> Result<()> {
             iifname vmap { \"lan\" : accept, \"wan\" : jump from_wan }
         }
     }";
-    for ruleset in [plain, by_a_jump] {
+    let from_there = "table inet mine { chain forward { type filter hook forward priority filter;
+        iifname \"wan\" ct state established,related accept
+        iifname \"wan\" drop
+    }; }";
+    for ruleset in [plain, by_a_jump, from_there] {
         let mut router = Router::running(ruleset, "accept-in = []")?;
         router.finds_and_mends("chain-drops-by-interface", "warning")?;
     }
+    // Two such chains: what is proposed for one holds for both.
+    let mut router = Router::running(plain, "accept-in = []")?;
+    router.host.nft(&plain.replace("inet mine", "ip other").replace("priority filter", "priority 10"))?;
+    router.finds_and_mends("chain-drops-by-interface", "warning")?;
+    // ftpalg's rule stands in the chain, but below that.
+    router.host.nft("insert rule inet mine forward iifname \"wan\" ct state new drop")?;
+    router.finds_and_mends("accept-rule-late", "wrong")?;
+    // Nobody else may put it there.
+    let owned = plain.replace("inet mine", "ip owned").replace("{ chain", "{\n    chain");
+    let owner = Owner::of(&router, &owned)?;
+    let report = router.check()?;
+    ensure!(
+        report.find("chain-owned")?.what.contains("ip owned") && report.not_right().count() == 1,
+        "{report:#?}"
+    );
+    owner.ends()?;
+    // Elements of a set that has a limit for each.
+    let limit = "table inet mine {
+        set flood { type ipv4_addr; flags dynamic; timeout 1m; }
+        chain forward { type filter hook forward priority filter;
+            iifname \"wan\" ct state new add @flood { ip saddr limit rate over 10/second } drop
+        }
+    }";
+    Router::running(limit, "accept-in = []")?.is_all_right()?;
     // As libvirt has it: what nobody is to reach is shut to all.
     let shut = "table ip6 virtual {
         chain guest_output { iifname \"virbr0\" reject; }
@@ -221,16 +249,27 @@ fn tables_with_flags() -> Result<()> {
 /// A number that the route's MTU does not tell, for a way with a smaller one further on.
 #[test]
 fn an_mss_that_is_set_below_the_accept_rule() -> Result<()> {
-    for rules in [
+    let mut router = Router::running(RULESET, FORWARD)?;
+    router.host.nft(
         "insert rule inet filter forward oifname \"wan\" tcp flags syn tcp option maxseg size set 1412",
+    )?;
+    router.finds_and_mends("mss-clamp-passed-by", "warning")?;
+    // The conditions that lead there are not the rule's own.
+    let router = Router::running(RULESET, FORWARD)?;
+    router.host.nft(
         "add chain inet filter out
          insert rule inet filter forward oifname vmap { \"wan\" : jump out, \"lan\" : continue }
          add rule inet filter out tcp flags syn tcp option maxseg size set 1412",
-    ] {
-        let mut router = Router::running(RULESET, FORWARD)?;
-        router.host.nft(rules)?;
-        router.finds_and_mends("mss-clamp-passed-by", "warning")?;
-    }
+    )?;
+    let report = router.check()?;
+    let mend = report.find("mss-clamp-passed-by")?.mend.clone().unwrap_or_default();
+    ensure!(mend["advice"].is_string(), "{mend}");
+    // One for IPv4 says nothing of IPv6.
+    router.host.nft(
+        "table ip mss { chain forward { type filter hook forward priority mangle;
+            tcp flags syn tcp option maxseg size set 1412; }; }",
+    )?;
+    router.check()?.find("mss-clamp-passed-by")?;
     let router = Router::running(RULESET, FORWARD)?;
     router.host.nft("insert rule inet filter forward tcp flags syn tcp option maxseg size set rt mtu")?;
     router.is_all_right()

@@ -91,17 +91,37 @@ fn somebody_else_who_uses_the_mark() -> Result<()> {
 
 #[test]
 fn control_connections_that_are_not_tracked() -> Result<()> {
-    for (hook, rule, mark) in [
-        ("prerouting", "tcp dport 21 notrack", "wrong"),
-        ("prerouting", "tcp sport { 20, 21 } notrack", "wrong"),
-        ("prerouting", "ip saddr 192.0.2.0/24 notrack", "warning"),
-        ("output", "tcp sport 1-1023 notrack", "wrong"),
+    let table = |rules: &str| {
+        format!(
+            "table inet quick {{
+                chain accepted {{ accept; }}
+                chain dns {{ notrack; }}
+                chain prerouting {{ type filter hook prerouting priority raw; udp dport 53 notrack; {rules}; }}
+            }}"
+        )
+    };
+    for (rules, mark) in [
+        ("tcp dport 21 notrack", "wrong"),
+        ("tcp sport { 20, 21 } notrack", "wrong"),
+        ("tcp sport 1-1023 notrack", "wrong"),
+        ("meta l4proto tcp jump dns", "wrong"),
+        ("tcp dport { 21, 80 } tcp flags syn notrack", "warning"),
+        ("ip saddr 192.0.2.0/24 notrack", "warning"),
     ] {
         let mut router = Router::running(RULESET, FORWARD)?;
-        router.host.nft(&format!(
-            "table inet quick {{ chain {hook} {{ type filter hook {hook} priority raw; udp dport 53 notrack; {rule}; }}; }}"
-        ))?;
-        router.finds_and_mends("control-not-tracked", mark).with_context(|| rule.to_owned())?;
+        router.host.nft(&table(rules))?;
+        router.finds_and_mends("control-not-tracked", mark).with_context(|| rules.to_owned())?;
+    }
+    for rules in [
+        "jump accepted; notrack",
+        "tcp dport 21 accept; tcp sport 21 accept; notrack",
+        "meta l4proto udp jump dns",
+        "tcp dport { 80, 443 } tcp flags syn notrack",
+        "tcp sport { 80, 443 } notrack",
+    ] {
+        let router = Router::running(RULESET, FORWARD)?;
+        router.host.nft(&table(rules))?;
+        router.is_all_right().with_context(|| rules.to_owned())?;
     }
     Ok(())
 }
