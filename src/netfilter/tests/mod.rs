@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::{Pinhole, PinholeKey};
@@ -157,6 +157,16 @@ fn pinhole(source: &str, dialled: &str, to: &str, from: &str, mark: u32) -> Pinh
 fn open_firewall(configuration: &Config) -> Firewall {
     let mut tries = (0..100).map(|_| Firewall::open(configuration).unwrap());
     tries.find(Firewall::can_hold).expect("one of which the socket can be told")
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn until(mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < end, "it never came to be");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A host with a firewall installed by `configuration`, nothing live.
