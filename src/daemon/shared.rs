@@ -93,17 +93,20 @@ impl Shared {
         let mut engine = lock(home);
         let mut store = lock(&self.store);
         let (mut gone, mut damaged) = (0, 0);
-        // Of all that are held back, and of all that are saved: what is in a zone must not be taken for gone.
         let mut searched = HashSet::new();
-        let mut learn = |conntrack: &mut ConnTrack, tuple: &ControlTuple| {
-            let servers = (tuple.server.is_ipv4(), tuple.server.port());
-            if searched.insert(servers) {
-                if let Err(error) = conntrack.learn_zones(servers.0, servers.1) {
-                    debug!("conntrack does not tell its zones: {error}");
+        // What is in a zone must not be taken for gone.
+        let mut fate = |tuple: &ControlTuple| {
+            let (is_v4, port) = (tuple.server.is_ipv4(), tuple.server.port());
+            match conntrack.fate(tuple) {
+                Fate::Unknown if searched.insert((is_v4, port)) => {
+                    if let Err(error) = conntrack.learn_zones(is_v4, port) {
+                        debug!("conntrack does not tell its zones: {error}");
+                    }
+                    conntrack.fate(tuple)
                 }
+                known => known,
             }
         };
-        held_back.iter().for_each(|tuple| learn(conntrack, tuple));
         for Saved { place, session } in saved {
             let Some(tuple) =
                 session.and_then(|session| engine.restore(&session, |tuple| held_back.contains(tuple)).ok())
@@ -113,9 +116,8 @@ impl Shared {
                 continue;
             };
             store.claim(tuple, place)?;
-            learn(conntrack, &tuple);
             let is_needed = engine.session(&tuple).is_some_and(Session::needs_translation);
-            let is_gone = match conntrack.fate(&tuple) {
+            let is_gone = match fate(&tuple) {
                 Fate::Live | Fate::HalfOpen => false,
                 Fate::Ended => true,
                 // conntrack picks up again what it has been made to forget.
@@ -128,7 +130,7 @@ impl Shared {
             }
         }
         let lost = held_back.into_iter().filter(|tuple| engine.session(tuple).is_none());
-        let lost: Vec<_> = lost.filter(|tuple| conntrack.fate(tuple) == Fate::Live).collect();
+        let lost: Vec<_> = lost.filter(|tuple| fate(tuple) == Fate::Live).collect();
         for tuple in &lost {
             let state = if damaged > 0 { "damaged, of another version or missing" } else { "missing" };
             About::connection(tuple).line(

@@ -7,7 +7,7 @@ use std::io;
 
 use super::connection::Connection;
 use super::netlink::{DUMP, Message, Request, nft, subsystem};
-use super::probe::{Table, tables};
+use super::probe::owned_tables;
 use super::ruleset;
 use crate::config::{ChainName, Config};
 
@@ -83,7 +83,7 @@ pub struct Plan {
 /// Plans new rules in place of all that are there: their mark may be another one.
 pub fn plan(connection: &mut Connection, config: &Config) -> io::Result<Plan> {
     let chains = chains(connection)?;
-    let owned = owned(connection)?;
+    let owned = owned_tables(connection)?;
     let mut plan = Plan { commands: removal(connection)?, missing: Vec::new() };
     for wanted in &config.accept_in {
         let why = if !chains.iter().any(|chain| chain.name == *wanted) {
@@ -109,15 +109,10 @@ pub fn plan(connection: &mut Connection, config: &Config) -> io::Result<Plan> {
 /// The transaction that takes all of the rules out, as far as that is allowed; empty if there is none.
 pub fn removal(connection: &mut Connection) -> io::Result<String> {
     let rules = dump_rules(connection, &Request::new(subsystem::NFTABLES, nft::GETRULE, 0, DUMP))?;
-    let owned = owned(connection)?;
+    let owned = owned_tables(connection)?;
     let removable = rules.iter().filter(|rule| !owned.iter().any(|table| table.has(&rule.chain)));
     let delete = |rule: &Found| format!("delete rule {} handle {}\n", rule.chain, rule.handle);
     Ok(removable.map(delete).collect::<Vec<_>>().concat())
-}
-
-/// The tables that only the program that has made them may change.
-fn owned(connection: &mut Connection) -> io::Result<Vec<Table>> {
-    Ok(tables(connection)?.into_iter().filter(Table::is_owned).collect())
 }
 
 /// Whether each chain of the configuration that exists has its rule, but for those that are `known` to be in a table with an
@@ -131,7 +126,7 @@ pub fn intact(connection: &mut Connection, config: &Config, known: &[MissingRule
         if rules.iter().all(|rule| rule.chain != *wanted)
             && chains(connection)?.iter().any(|chain| chain.name == *wanted)
             && !(known.iter().any(|rule| rule.wanted == *wanted && rule.why == NoRule::Owned)
-                && owned(connection)?.iter().any(|table| table.has(wanted)))
+                && owned_tables(connection)?.iter().any(|table| table.has(wanted)))
         {
             return Ok(false);
         }

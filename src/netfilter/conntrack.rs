@@ -150,14 +150,11 @@ impl ConnTrack {
 
     /// Learns in which zones there are connections to servers on this port, over IPv4 or IPv6.
     pub fn learn_zones(&mut self, is_v4: bool, port: u16) -> io::Result<()> {
-        let ports = Nest::default()
-            .attribute(PROTO_NUM, &[libc::IPPROTO_TCP.to_le_bytes()[0]])
-            .attribute(PROTO_SRC_PORT, &port.to_be_bytes());
         // A kernel that knows no filter (before 5.8) tells of all connections.
         let filter = Nest::default().attribute(FILTER_REPLY_FLAGS, &BY_SERVERS_PORT.to_ne_bytes());
         let family = if is_v4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
         let request = Request::new(subsystem::CTNETLINK, IPCTNL_MSG_CT_GET, family, DUMP)
-            .nest(TUPLE_REPLY, &Nest::default().nest(TUPLE_PROTO, &ports))
+            .nest(TUPLE_REPLY, &Nest::default().nest(TUPLE_PROTO, &from_port(port)))
             .nest(FILTER, &filter);
         let found = self.connection.dump(&request, |message| {
             message.is(subsystem::CTNETLINK, IPCTNL_MSG_CT_NEW).then(|| zone(message.attributes()))?
@@ -208,11 +205,15 @@ fn reply(tuple: &ControlTuple) -> (u8, Nest) {
             (NFPROTO_IPV6, nest.attribute(IP_V6_DST, &v6(client).octets()))
         }
     };
-    let ports = Nest::default()
-        .attribute(PROTO_NUM, &[libc::IPPROTO_TCP.to_le_bytes()[0]])
-        .attribute(PROTO_SRC_PORT, &tuple.server.port().to_be_bytes())
-        .attribute(PROTO_DST_PORT, &tuple.client.port().to_be_bytes());
+    let ports = from_port(tuple.server.port()).attribute(PROTO_DST_PORT, &tuple.client.port().to_be_bytes());
     (family, Nest::default().nest(TUPLE_IP, &addresses).nest(TUPLE_PROTO, &ports))
+}
+
+/// TCP, from a port.
+fn from_port(port: u16) -> Nest {
+    Nest::default()
+        .attribute(PROTO_NUM, &[libc::IPPROTO_TCP.to_le_bytes()[0]])
+        .attribute(PROTO_SRC_PORT, &port.to_be_bytes())
 }
 
 /// The zone of an entry, or of its reply direction alone (`ct reply zone set`).

@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::error::{FirewallError, reading};
 use super::firewall::Firewall;
 use super::netlink::{DUMP, Request};
-use super::probe::{Table, connect, has_table, tables};
+use super::probe::{Table, connect, has_table, owned_tables, tables};
 use super::ruleset::{HOLD_NAMES, Live, OWN_TABLES};
 use super::sys::{self, ListStyle, Nft};
 use crate::config::{ChainName, Config};
@@ -80,8 +80,7 @@ impl Listing {
 
     /// The tables that only the program that has made them may change.
     pub fn owned_tables(&mut self) -> Result<Vec<Table>, ListingError> {
-        let tables = tables(&mut self.connection).map_err(reading("tables"))?;
-        Ok(tables.into_iter().filter(Table::is_owned).collect())
+        Ok(owned_tables(&mut self.connection).map_err(reading("tables"))?)
     }
 
     /// A table of ftpalg's, without what its sets hold; `None` if there is none.

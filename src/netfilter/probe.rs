@@ -63,7 +63,7 @@ impl Table {
     }
 
     /// Whether only the program that has made it may change it.
-    pub fn is_owned(&self) -> bool {
+    fn is_owned(&self) -> bool {
         self.flags & OWNED != 0
     }
 
@@ -83,6 +83,11 @@ pub fn tables(connection: &mut Connection) -> io::Result<Vec<Table>> {
         let name = attributes.string(TABLE_NAME)?;
         Some(Table { family, name, flags, owner: attributes.be32(TABLE_OWNER) })
     })
+}
+
+/// Those that only the program that has made them may change.
+pub fn owned_tables(connection: &mut Connection) -> io::Result<Vec<Table>> {
+    Ok(tables(connection)?.into_iter().filter(Table::is_owned).collect())
 }
 
 /// The counters of the daemon's table.

@@ -47,13 +47,13 @@ fn a_bad_configuration_and_missing_rights_are_not_tried_again() -> Result<()> {
 fn a_reload_that_is_refused_fails_and_changes_nothing() -> Result<()> {
     reset()?;
     systemctl("start ftpalg")?;
-    let (daemon, accept_rules) = (property("MainPID")?, accept_rules()?);
+    let (daemon, rules) = (property("MainPID")?, accept_rules()?);
     let is_as_before = || -> Result<()> {
         ensure!(
             property("MainPID")? == daemon && property("ActiveState")? == "active",
             "not the same daemon"
         );
-        ensure!(self::accept_rules()? == accept_rules, "it was {accept_rules}:\n{}", ruleset()?);
+        ensure!(accept_rules()? == rules, "it was {rules}:\n{}", ruleset()?);
         Ok(())
     };
     configure(&[("queue", "\"many\"")])?;
@@ -68,7 +68,7 @@ fn a_reload_that_is_refused_fails_and_changes_nothing() -> Result<()> {
     is_as_before()?;
     // The default is both chains.
     systemctl("restart ftpalg")?;
-    ensure!(self::accept_rules()? == accept_rules + 1, "{}", ruleset()?);
+    ensure!(accept_rules()? == rules + 1, "{}", ruleset()?);
     reset()?;
     systemctl("start ftpalg")?;
     systemctl("stop ftpalg").map(drop)
