@@ -6,13 +6,13 @@ mod cli;
 mod config;
 mod daemon;
 mod demo;
-mod journal;
 mod log;
 mod netfilter;
 mod replay;
 mod status;
 mod terminal;
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -83,7 +83,7 @@ fn run(config: Config, path: Option<&Path>) -> u8 {
         return exit::FAILURE;
     }
     let ended = daemon::run(config, path);
-    journal::settle();
+    log::settle();
     match ended {
         Ok(()) => exit::OK,
         Err(error) => {
@@ -110,11 +110,7 @@ fn show_status(socket: &Path, options: &StatusOptions) -> u8 {
     }
 }
 
-fn complain(what: &dyn std::fmt::Display, code: u8) -> u8 {
-    // To the journal this prefix says that it is an error (sd-daemon(3)).
-    let priority = if journal::is_stderr() { "<3>" } else { "" };
-    for line in format!("ftpalg: {what}").lines() {
-        eprintln!("{priority}{line}");
-    }
+fn complain(what: &dyn Display, code: u8) -> u8 {
+    terminal::complain(what);
     code
 }

@@ -1,9 +1,15 @@
 //! Text for people: colours on a terminal, what differs between two lines, and nothing that could steer the terminal.
 
 use std::env;
+use std::fmt::Display;
 use std::io::{self, IsTerminal, StdoutLock, Write};
 
 use ftpalg::engine::session::Tap;
+
+use crate::log;
+
+/// Says to the journal that a line of standard error tells an error (sd-daemon(3)).
+const ERROR_PREFIX: &str = "<3>";
 
 /// How a piece of text looks on a terminal, as an ANSI escape sequence's parameters (ECMA-48, 8.3.117).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +75,16 @@ impl Terminal {
         }
         format!("\x1b[{}m{text}\x1b[0m", style.parameters())
     }
+}
+
+/// Tells on standard error what went wrong. `eprintln!` would panic where nobody reads that any more.
+pub fn complain(what: &dyn Display) {
+    let priority = if log::leads_to_journal() { ERROR_PREFIX } else { "" };
+    let mut lines = String::new();
+    for line in format!("ftpalg: {what}").lines() {
+        lines += &format!("{priority}{line}\n");
+    }
+    io::stderr().write_all(lines.as_bytes()).ok();
 }
 
 /// Whether the reader of standard output has gone away, as `head` does.

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::exit;
-use crate::terminal::{Style, is_closed_pipe};
+use crate::terminal::{Style, complain, is_closed_pipe};
 use net::Net;
 use page::Page;
 use requirements::Missing;
@@ -28,7 +28,7 @@ use requirements::Missing;
 /// Runs the demo and returns its exit code: 0 only if all of it went as it should.
 pub fn run() -> u8 {
     if let Err(missing) = requirements::check() {
-        eprintln!("ftpalg: {missing}");
+        complain(&missing);
         return match missing {
             Missing::Root => exit::NO_PERMISSION,
             Missing::Programs(_) => exit::FAILURE,
@@ -39,9 +39,9 @@ pub fn run() -> u8 {
         Ok(()) => exit::OK,
         Err(error) => {
             if interrupt.came() {
-                eprintln!("ftpalg: the demo was interrupted; everything that it made is gone again");
+                complain(&"the demo was interrupted; everything that it made is gone again");
             } else if !is_closed_pipe(&error) {
-                eprintln!("ftpalg: the demo did not go as it should: {error:#}");
+                complain(&format_args!("the demo did not go as it should: {error:#}"));
             }
             exit::FAILURE
         }

@@ -26,7 +26,7 @@ use crate::cli::exit;
 use crate::cli::with_config::WithConfig;
 use crate::config::Config;
 use crate::daemon::policy;
-use crate::terminal::is_closed_pipe;
+use crate::terminal::{complain, is_closed_pipe};
 use nat::{Rule, Side};
 use player::Player;
 use survey::Survey;
@@ -79,7 +79,7 @@ pub fn run(options: &Options, config: &Config) -> u8 {
         Ok(()) => exit::OK,
         Err(error) => {
             if !is_closed_pipe(&error) {
-                eprintln!("ftpalg: {error:#}");
+                complain(&format_args!("{error:#}"));
             }
             exit::FAILURE
         }

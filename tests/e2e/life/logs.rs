@@ -1,8 +1,13 @@
 //! What the log says of a session.
 
+use std::fs::File;
+use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use super::Session;
 use crate::harness::{ServerKind, Setup, Topology};
@@ -98,5 +103,51 @@ fn a_terminal_gets_colour() -> Result<()> {
         ensure!(text.contains('\u{1b}') == is_coloured, "{environment}: {text:?}");
         terminal.terminate(Duration::from_secs(10))?;
     }
+    net.finish()
+}
+
+/// A service manager that no longer reads holds up no packet, and hears how much it has missed.
+#[test]
+fn who_reads_the_log_holds_up_no_packet() -> Result<()> {
+    let mut net = Setup::new(Topology::Masquerade).build()?;
+    let server = net.serve(ServerKind::Vsftpd)?;
+    let (daemon, router) = net.daemon();
+    daemon.process.terminate(Duration::from_secs(10))?;
+    let fifo = daemon.config.with_extension("fifo");
+    mkfifo(&fifo, Mode::S_IRWXU)?;
+    // Opened for both, it waits for nobody. A page takes some twenty lines.
+    let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK;
+    let mut pipe = File::from(open(&fifo, flags, Mode::empty())?);
+    fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(4096))?;
+    let command = format!(
+        "exec {} run --config {} 2> {}",
+        daemon.program.display(),
+        daemon.config.display(),
+        fifo.display()
+    );
+    daemon.process = router.spawn(&daemon.config.with_extension("log"), "sh", ["-c", &command])?;
+    let mut log = String::new();
+    let mut read_until = |text: &str| -> Result<String> {
+        let found = |log: &str| log.lines().find(|line| line.contains(text)).map(str::to_owned);
+        super::wait_until(text, || {
+            // Until there is no more for now.
+            let _ = pipe.read_to_string(&mut log);
+            Ok(found(&log).is_some())
+        })?;
+        Ok(found(&log).unwrap_or_default())
+    };
+    read_until("ready")?;
+    let mut session = Session::open(&net, &server)?;
+    for _ in 0..60 {
+        session.step("say PORT 10,0,0,9,200,1")?;
+    }
+    session.step("fetch PASV")?;
+    session.quit()?;
+    read_until("session from")?;
+    Session::open(&net, &server)?.quit()?;
+    let told = read_until("lost")?;
+    let words = "log lines are lost, which standard error did not take";
+    let lost = told.split_whitespace().nth(2).and_then(|number| number.parse::<u32>().ok());
+    ensure!(told.contains(words) && lost.is_some_and(|lost| (30..100).contains(&lost)), "{told}");
     net.finish()
 }

@@ -59,12 +59,12 @@ pub fn ruleset(router: &Host) -> Result<String> {
 }
 
 /// Waits until something is so.
-pub fn wait_until(what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+pub fn wait_until(what: &str, is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     wait_within(Duration::from_secs(5), what, is_so)
 }
 
 /// The same, for longer.
-pub fn wait_within(limit: Duration, what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+pub fn wait_within(limit: Duration, what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !is_so()? {
         ensure!(start.elapsed() < limit, "still not: {what}");

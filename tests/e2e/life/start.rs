@@ -126,6 +126,8 @@ fn a_configuration_error_names_its_place() -> Result<()> {
     refuses(&host, &[], &config, 78, &["ftpalg.toml:4:9: queue: ", "0 to 65535"])?;
     let missing = format!("{config}.missing");
     refuses(&host, &[], &missing, 78, &["ftpalg.toml.missing: no such file"])?;
+    // Where nobody can be told.
+    refuses(&host, &["sh", "-c", "exec \"$0\" \"$@\" 2> /dev/full"], &config, 78, &[])?;
     Ok(())
 }
 

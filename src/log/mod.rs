@@ -1,8 +1,13 @@
 //! The daemon's log: how much of it, and where to.
 
+mod journal;
+mod standard_error;
+
 use std::env;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
+use std::thread;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
@@ -10,7 +15,10 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::journal::{self, Journal};
+use journal::Journal;
+use standard_error::StandardError;
+
+pub use journal::is_stderr as leads_to_journal;
 
 /// Whether standard error is a terminal whose user wants colour (`NO_COLOR`, no-color.org).
 fn wants_colour() -> bool {
@@ -33,22 +41,31 @@ fn log_level(says: Option<&OsStr>) -> Result<LevelFilter, String> {
     }
 }
 
-/// One line an event, to the journal where standard error leads there.
+/// One line an event, to the journal where standard error leads there. Neither ever waits: who reads the log must not hold
+/// up packets. What is not taken is counted, and told when lines are taken again.
 pub fn start() {
     let says = log_level(env::var_os(LOG_LEVEL).as_deref());
     let level = says.clone().unwrap_or(LevelFilter::INFO);
     // Of the libraries, what goes wrong.
     let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("ftpalg", level);
     let log = tracing_subscriber::registry().with(filter);
-    match journal::is_stderr().then(Journal::open) {
+    match leads_to_journal().then(Journal::open) {
         Some(Ok(journal)) => log.with(journal).init(),
         _ => {
-            let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+            let lines =
+                tracing_subscriber::fmt::layer().with_writer(StandardError::default()).with_target(false);
             log.with(lines.with_ansi(wants_colour())).init();
         }
     }
     if let Err(says) = says {
         warn!("{LOG_LEVEL} is {says:?}: expected error, warn, info, debug or trace; info it is");
+    }
+}
+
+/// To be called before the program ends: the journal finds out which unit a line came from while the process lives.
+pub fn settle() {
+    if leads_to_journal() {
+        thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -6,8 +6,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -23,7 +21,7 @@ pub fn is_stderr() -> bool {
         .is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// The journal. It never waits: a journal that hangs must not hold up packets. What it does not take is counted.
+/// The journal, and how many lines it has not taken.
 pub struct Journal {
     socket: UnixDatagram,
     lost: AtomicU64,
@@ -42,13 +40,6 @@ impl Journal {
         if self.socket.send_to(&entry, SOCKET).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
-    }
-}
-
-/// To be called before the program ends: the journal finds out which unit a line came from while the process lives.
-pub fn settle() {
-    if is_stderr() {
-        thread::sleep(Duration::from_millis(50));
     }
 }
 
