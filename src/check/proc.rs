@@ -1,4 +1,4 @@
-//! What proc(5) tells of this network namespace and of processes.
+//! What proc(5) and sysfs tell of this network namespace and of processes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,6 +27,30 @@ pub fn by_interface(version: &str, name: &str) -> BTreeMap<String, u64> {
 /// A file of this network namespace under `/proc/net`.
 pub fn net(file: &str) -> Option<String> {
     fs::read_to_string(Path::new("/proc/thread-self/net").join(file)).ok()
+}
+
+/// A bridge with at least two ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    pub name: String,
+    /// Whether IPv4 that it passes on comes to the hooks of IPv4 (br_netfilter), by its own switch or that of all bridges.
+    pub calls_iptables: bool,
+}
+
+/// The bridges of this network namespace, in the order of their names.
+pub fn bridges() -> Vec<Bridge> {
+    let all_call = sysctl("net.bridge.bridge-nf-call-iptables") == Some(1);
+    let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let mut bridges: Vec<_> = entries
+        .filter(|entry| fs::read_dir(entry.path().join("brif")).is_ok_and(|ports| ports.count() > 1))
+        .filter_map(|entry| {
+            let calls = fs::read_to_string(entry.path().join("bridge/nf_call_iptables"));
+            let calls_iptables = all_call || calls.is_ok_and(|calls| calls.trim() == "1");
+            Some(Bridge { name: entry.file_name().into_string().ok()?, calls_iptables })
+        })
+        .collect();
+    bridges.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    bridges
 }
 
 /// A process.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::finding::{Finding, Id, Mend};
-use super::proc;
+use super::proc::{self, Bridge};
 use super::ruleset::Ruleset;
 use crate::config::Config;
 use crate::netfilter::marked_routes;
@@ -19,6 +19,10 @@ pub fn forwarding(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
             || proc::by_interface(version, "forwarding").values().any(|on| *on == 1)
     };
     let (v4, v6) = (is_on("ipv4"), is_on("ipv6"));
+    let bridges = proc::bridges();
+    if !v4 && !v6 && !bridges.is_empty() {
+        return vec![bridging(&bridges)];
+    }
     let mend4 = || Mend::command("sysctl -w net.ipv4.ip_forward=1");
     let mend6 = || Mend::command("sysctl -w net.ipv6.conf.all.forwarding=1");
     let off = |protocol: &str| {
@@ -43,6 +47,28 @@ pub fn forwarding(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
             vec![Finding::right(Id::Forwarding, format!("this host forwards {what}"))]
         }
     }
+}
+
+/// Whether what bridges pass on comes to the forward chain (br_netfilter), on a host that does nothing but bridge.
+fn bridging(bridges: &[Bridge]) -> Finding {
+    let filtered: Vec<_> =
+        bridges.iter().filter(|bridge| bridge.calls_iptables).map(|bridge| bridge.name.as_str()).collect();
+    if filtered.is_empty() {
+        let names: Vec<_> = bridges.iter().map(|bridge| bridge.name.as_str()).collect();
+        let what = format!(
+            "accept-in names a forward chain, and nothing comes to it: this host does not forward, and what bridge {} passes \
+             on goes past the chains of inet and ip tables",
+            names.join(", ")
+        );
+        let switch = "sysctl -w net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1";
+        let mend = match proc::sysctl("net.bridge.bridge-nf-call-iptables") {
+            Some(_) => switch.to_owned(),
+            None => format!("modprobe br_netfilter && {switch}"),
+        };
+        return Finding::wrong(Id::ForwardingOff, what, Mend::command(mend));
+    }
+    let what = format!("what bridge {} passes on comes to the forward chain", filtered.join(", "));
+    Finding::right(Id::Forwarding, what)
 }
 
 /// The interfaces with routes in IPv4's main table: the first column of /proc/net/route.

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod attacks;
+mod bridges;
 mod check;
 mod cuts;
 #[path = "../engine/dice.rs"]

@@ -65,6 +65,7 @@ topologies! {
     BothNat: both_ends_behind_nat_of_their_own_work, two_nat_routers_need_an_alg;
     Firewall: a_stateful_firewall_lets_data_through, a_stateful_firewall_needs_an_alg;
     Firewall6: a_stateful_firewall_lets_ipv6_data_through, an_ipv6_firewall_needs_an_alg;
+    Bridge: a_firewall_on_a_bridge_lets_data_through, a_firewall_on_a_bridge_needs_an_alg;
     ServerOnRouter: a_server_on_the_router_itself_works, a_server_on_a_strict_router_needs_an_alg;
     ClientOnRouter: a_client_on_the_router_itself_works, a_client_on_a_strict_router_needs_an_alg;
     Hairpin: a_client_reaches_a_server_in_its_own_lan_by_the_wan_address, hairpin_needs_an_alg;

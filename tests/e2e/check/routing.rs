@@ -59,6 +59,25 @@ fn a_host_that_does_not_forward() -> Result<()> {
     router.finds_and_mends("forwarding-off", "warning")
 }
 
+/// It need not forward, if what it passes on comes to the forward chain.
+#[test]
+fn a_host_that_does_nothing_but_bridge() -> Result<()> {
+    let mut router = Router::running(RULESET, FORWARD)?;
+    router.host.forwarding(false)?;
+    router.host.ip("link add bridge type bridge")?;
+    for port in ["near", "far"] {
+        router.host.ip(&format!("link add {port} type veth peer name {port}-end"))?;
+        router.host.ip(&format!("link set {port} master bridge"))?;
+    }
+    router.is_all_right()?;
+    router.host.sysctl("net.bridge.bridge-nf-call-iptables", "0")?;
+    router.finds_and_mends("forwarding-off", "wrong")?;
+    // A bridge has a switch of its own.
+    router.host.sysctl("net.bridge.bridge-nf-call-iptables", "0")?;
+    router.host.ip("link set bridge type bridge nf_call_iptables 1")?;
+    router.is_all_right()
+}
+
 /// Strict reverse-path filtering does not know of marks.
 #[test]
 fn a_strict_reverse_path_filter_and_routing_by_marks() -> Result<()> {

@@ -23,6 +23,8 @@ pub enum Topology {
     Firewall,
     /// The same over IPv6.
     Firewall6,
+    /// client – bridge that is a stateful firewall (br_netfilter) – server
+    Bridge,
     /// client – router and server in one
     ServerOnRouter,
     /// client and router in one – server
@@ -36,13 +38,14 @@ pub enum Topology {
 
 impl Topology {
     /// All of them.
-    pub const ALL: [Topology; 10] = [
+    pub const ALL: [Topology; 11] = [
         Topology::Masquerade,
         Topology::SnatPool,
         Topology::Dnat,
         Topology::BothNat,
         Topology::Firewall,
         Topology::Firewall6,
+        Topology::Bridge,
         Topology::ServerOnRouter,
         Topology::ClientOnRouter,
         Topology::Hairpin,
@@ -59,6 +62,7 @@ impl fmt::Display for Topology {
             Topology::BothNat => "both behind NAT, two routers",
             Topology::Firewall => "stateful firewall, no NAT",
             Topology::Firewall6 => "stateful firewall, IPv6",
+            Topology::Bridge => "stateful firewall on a bridge",
             Topology::ServerOnRouter => "server on the router",
             Topology::ClientOnRouter => "client on the router",
             Topology::Hairpin => "hairpin",
@@ -165,6 +169,7 @@ impl Layout {
             Topology::Firewall6 => {
                 layout.firewall(lab, ["fd00:1::2", "fd00:1::1"], ["fd00:2::1", "fd00:2::2"], 64)
             }
+            Topology::Bridge => layout.bridge(lab, plan),
             Topology::ServerOnRouter => layout.server_on_router(lab, plan),
             Topology::ClientOnRouter => layout.client_on_router(lab, plan),
             Topology::Hairpin => layout.hairpin(lab, plan, ports),
@@ -206,8 +211,8 @@ impl Layout {
 
     fn dnat(&mut self, lab: &Lab, plan: Plan, ports: &[u16]) -> Result<()> {
         self.add(lab, &["client", "router", "server"])?;
-        let outside = self.connect(lab, (0, &plan.outside(2)), (1, &plan.outside(1)), 24)?;
-        self.connect(lab, (1, &plan.inside(1)), (2, &plan.inside(2)), 24)?;
+        let outside = self.connect(lab, (0, Some(&plan.outside(2))), (1, Some(&plan.outside(1))), 24)?;
+        self.connect(lab, (1, Some(&plan.inside(1))), (2, Some(&plan.inside(2))), 24)?;
         self.hosts[2].route(&format!("default via {}", plan.inside(1)))?;
         let prerouting = format!(
             "iifname \"{}\" tcp dport {{ {} }} dnat ip to {}",
@@ -222,9 +227,9 @@ impl Layout {
 
     fn both_nat(&mut self, lab: &Lab, plan: Plan, ports: &[u16]) -> Result<()> {
         self.add(lab, &["client", "router", "far-router", "server"])?;
-        self.connect(lab, (0, &plan.inside(2)), (1, &plan.inside(1)), 24)?;
-        let outside = self.connect(lab, (1, &plan.outside(1)), (2, &plan.outside(2)), 24)?;
-        self.connect(lab, (2, &plan.far_inside(1)), (3, &plan.far_inside(2)), 24)?;
+        self.connect(lab, (0, Some(&plan.inside(2))), (1, Some(&plan.inside(1))), 24)?;
+        let outside = self.connect(lab, (1, Some(&plan.outside(1))), (2, Some(&plan.outside(2))), 24)?;
+        self.connect(lab, (2, Some(&plan.far_inside(1))), (3, Some(&plan.far_inside(2))), 24)?;
         self.hosts[0].route(&format!("default via {}", plan.inside(1)))?;
         self.hosts[3].route(&format!("default via {}", plan.far_inside(1)))?;
         let postrouting = format!("oifname \"{}\" masquerade", outside.a);
@@ -250,8 +255,8 @@ impl Layout {
         prefix: u8,
     ) -> Result<()> {
         self.add(lab, &["client", "router", "server"])?;
-        self.connect(lab, (0, client), (1, near), prefix)?;
-        self.connect(lab, (1, far), (2, server), prefix)?;
+        self.connect(lab, (0, Some(client)), (1, Some(near)), prefix)?;
+        self.connect(lab, (1, Some(far)), (2, Some(server)), prefix)?;
         self.hosts[0].route(&format!("default via {near}"))?;
         self.hosts[2].route(&format!("default via {far}"))?;
         self.server = 2;
@@ -259,9 +264,23 @@ impl Layout {
         self.ends(server, client)
     }
 
+    fn bridge(&mut self, lab: &Lab, plan: Plan) -> Result<()> {
+        self.add(lab, &["client", "router", "server"])?;
+        let near = self.connect(lab, (0, Some(&plan.inside(2))), (1, None), 24)?;
+        let far = self.connect(lab, (1, None), (2, Some(&plan.inside(3))), 24)?;
+        self.hosts[1].ip("link add bridge type bridge")?;
+        for port in [&near.b, &far.a] {
+            self.hosts[1].ip(&format!("link set {port} master bridge"))?;
+        }
+        self.hosts[1].ip("link set bridge up")?;
+        self.server = 2;
+        self.routers.push((1, Firewall { control_in: vec!["forward"], ..Firewall::default() }));
+        self.ends(&plan.inside(3), &plan.inside(2))
+    }
+
     fn server_on_router(&mut self, lab: &Lab, plan: Plan) -> Result<()> {
         self.add(lab, &["client", "router"])?;
-        self.connect(lab, (0, &plan.outside(2)), (1, &plan.outside(1)), 24)?;
+        self.connect(lab, (0, Some(&plan.outside(2))), (1, Some(&plan.outside(1))), 24)?;
         self.server = 1;
         self.routers.push((1, Firewall { control_in: vec!["input"], ..Firewall::default() }));
         self.ends(&plan.outside(1), &plan.outside(2))
@@ -269,7 +288,7 @@ impl Layout {
 
     fn client_on_router(&mut self, lab: &Lab, plan: Plan) -> Result<()> {
         self.add(lab, &["router", "server"])?;
-        self.connect(lab, (0, &plan.outside(1)), (1, &plan.outside(2)), 24)?;
+        self.connect(lab, (0, Some(&plan.outside(1))), (1, Some(&plan.outside(2))), 24)?;
         self.server = 1;
         self.routers.push((0, Firewall { control_in: vec!["output"], ..Firewall::default() }));
         self.ends(&plan.outside(2), &plan.outside(1))
@@ -285,7 +304,7 @@ impl Layout {
             (&self.hosts[2], &[server.as_str()]),
         ];
         self.switches.push(lab.lan("lan", &members)?);
-        self.connect(lab, (1, &plan.outside(1)), (3, &plan.outside(2)), 24)?;
+        self.connect(lab, (1, Some(&plan.outside(1))), (3, Some(&plan.outside(2))), 24)?;
         for end in [0, 2] {
             self.hosts[end].route(&format!("default via {}", plan.inside(1)))?;
         }
@@ -303,9 +322,9 @@ impl Layout {
 
     fn tunnel(&mut self, lab: &Lab, plan: Plan, ports: &[u16], kind: Tunnel) -> Result<()> {
         self.add(lab, &["client", "router", "gateway", "server"])?;
-        let near = self.connect(lab, (0, &plan.inside(2)), (1, &plan.inside(1)), 24)?;
-        let bare = self.connect(lab, (1, &plan.outside(1)), (2, &plan.outside(2)), 24)?;
-        self.connect(lab, (2, &plan.far_inside(1)), (3, &plan.far_inside(2)), 24)?;
+        let near = self.connect(lab, (0, Some(&plan.inside(2))), (1, Some(&plan.inside(1))), 24)?;
+        let bare = self.connect(lab, (1, Some(&plan.outside(1))), (2, Some(&plan.outside(2))), 24)?;
+        self.connect(lab, (2, Some(&plan.far_inside(1))), (3, Some(&plan.far_inside(2))), 24)?;
         lab.tunnel(
             kind,
             "tunnel",
@@ -349,8 +368,8 @@ impl Layout {
     /// Three hosts in a row, the server outside; gives the name of the router's outer interface.
     fn client_router_server(&mut self, lab: &Lab, plan: Plan) -> Result<String> {
         self.add(lab, &["client", "router", "server"])?;
-        self.connect(lab, (0, &plan.inside(2)), (1, &plan.inside(1)), 24)?;
-        let outside = self.connect(lab, (1, &plan.outside(1)), (2, &plan.outside(2)), 24)?;
+        self.connect(lab, (0, Some(&plan.inside(2))), (1, Some(&plan.inside(1))), 24)?;
+        let outside = self.connect(lab, (1, Some(&plan.outside(1))), (2, Some(&plan.outside(2))), 24)?;
         self.hosts[0].route(&format!("default via {}", plan.inside(1)))?;
         self.server = 2;
         Ok(outside.a)
@@ -369,23 +388,25 @@ impl Layout {
     fn connect(
         &mut self,
         lab: &Lab,
-        (a, a_address): (usize, &str),
-        (b, b_address): (usize, &str),
+        (a, a_address): (usize, Option<&str>),
+        (b, b_address): (usize, Option<&str>),
         prefix: u8,
     ) -> Result<Link> {
-        let a_address = format!("{a_address}/{prefix}");
-        let b_address = format!("{b_address}/{prefix}");
+        let [a_addresses, b_addresses] =
+            [a_address, b_address].map(|address| address.map(|address| format!("{address}/{prefix}")));
+        let [a_addresses, b_addresses] = [&a_addresses, &b_addresses]
+            .map(|address| address.iter().map(String::as_str).collect::<Vec<_>>());
         let (a_host, b_host) = (&self.hosts[a], &self.hosts[b]);
         let between_routers = [a_host, b_host].iter().all(|host| host.name().ends_with("router"));
         let link = match self.disorder {
             Some(disorder) if !between_routers => {
                 let name = format!("wire{}", self.wires.len());
-                let wire = lab.wire(&name, (a_host, &[&a_address]), (b_host, &[&b_address]), disorder)?;
+                let wire = lab.wire(&name, (a_host, &a_addresses), (b_host, &b_addresses), disorder)?;
                 let link = wire.link.clone();
                 self.wires.push(wire);
                 link
             }
-            _ => lab.link(a_host, &[&a_address], b_host, &[&b_address])?,
+            _ => lab.link(a_host, &a_addresses, b_host, &b_addresses)?,
         };
         self.links.push(((a, b), link.clone()));
         Ok(link)
