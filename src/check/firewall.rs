@@ -6,12 +6,16 @@ use super::packet::{Kind, SOME_PORT, Truth};
 use super::proc::{self, Process};
 use super::ruleset::{Base, Chain, Rule, Ruleset};
 use super::walk::{Fate, Walk};
+use super::ways::Ways;
 use crate::config::{ChainName, Config};
 use crate::netfilter::Table;
 
 /// The priority at which nft-rules/ftpalg.nft marks the first packet of a data connection, in the hooks behind routing.
 /// Chains that come before it do not see the mark.
 pub const MARKED_AT: i64 = -5;
+
+/// The chain that Docker leaves to the administrator.
+const DOCKERS_USER_CHAIN: &str = "DOCKER-USER";
 
 /// What the firewall is looked at with.
 pub struct Firewall<'a> {
@@ -108,8 +112,16 @@ impl<'a> Firewall<'a> {
         Kind { destination: None, dialled: None, mark, ..self.control_kind(0) }
     }
 
-    fn is_listed(&self, chain: &ChainName) -> bool {
-        self.config.accept_in.contains(chain)
+    /// The chain of `accept-in` in which ftpalg's rule lets data connections through another: that one, or one that it
+    /// hands them on to.
+    fn listed(&self, chain: &'a Chain) -> Option<&'a Chain> {
+        let walk = self.walk(self.data_kind(true));
+        let is_meant = |name: &&ChainName| **name == chain.name || walk.hands_on(chain, name);
+        self.ruleset.chain(self.config.accept_in.iter().find(is_meant)?)
+    }
+
+    fn is_listed(&self, chain: &'a Chain) -> bool {
+        self.listed(chain).is_some()
     }
 
     /// Whether data connections must get through it: control connections do, one way or another.
@@ -120,10 +132,10 @@ impl<'a> Firewall<'a> {
     }
 
     /// Whether data connections get through a chain that drops by default.
-    fn data(&self, one: &Closed<'_>, all: &[Closed<'_>]) -> Option<Finding> {
+    fn data(&self, one: &Closed<'a>, all: &[Closed<'a>]) -> Option<Finding> {
         let (name, how) = (&one.chain.name, one.how());
         let right = |what: String| Some(Finding::right(Id::Chain, what));
-        let is_listed = self.is_listed(name);
+        let is_listed = self.is_listed(one.chain);
         let passes = matches!(self.walk(self.data_kind(true)).fate(one.chain), Fate::Passes);
         if (is_listed || self.is_needed(one, all)) && one.comes_before_the_mark() {
             let what = format!(
@@ -154,30 +166,30 @@ impl<'a> Firewall<'a> {
         }
     }
 
-    /// Forward chains that accept by default, except from some interface.
-    fn dropping_by_interface(&self, closed: &[Closed<'_>]) -> Vec<Finding> {
+    /// Forward chains that accept by default, except on some way from one interface to another.
+    fn dropping_by_interface(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
         let is_closed = |chain: &Chain| closed.iter().any(|one| one.chain.name == chain.name);
         let open = self.ruleset.base_chains().filter(|(chain, base)| {
             base.kind != "nat" && base.hook == "forward" && base.priority > MARKED_AT && !is_closed(chain)
         });
-        let dropping: Vec<_> =
-            open.filter_map(|(chain, _)| Some((chain, self.shutting_out(chain)?))).collect();
+        let control: Vec<_> = self.config.control_ports.iter().map(|port| self.control_kind(*port)).collect();
+        let data = Kind { destination: Some(SOME_PORT), ..self.data_kind(true) };
+        let dropping: Vec<_> = open
+            .filter_map(|(chain, _)| Some((chain, Ways::of(self.ruleset, chain).shut(&control, data)?)))
+            .collect();
         let unlisted: Vec<_> =
-            dropping.iter().map(|(chain, _)| &chain.name).filter(|name| !self.is_listed(name)).collect();
+            dropping.iter().map(|(chain, _)| *chain).filter(|chain| !self.is_listed(chain)).collect();
         let line = self.accept_in(closed, &unlisted);
-        let found = dropping.iter().filter_map(|(chain, rule)| {
-            let how = format!(
-                "{} accepts by default, but its {rule} drops what is new from some interface",
-                chain.name
-            );
+        let found = dropping.iter().filter_map(|(chain, (way, rule))| {
+            let how = format!("{} accepts by default, but its {rule} drops what is new {way}", chain.name);
             if let Some(table) = self.owner_of(&chain.name) {
                 return Some(in_owned_table(&how, table));
             }
-            if self.is_listed(&chain.name) {
+            if self.is_listed(chain) {
                 return self.daemon_runs.then(|| self.without_rule(chain, &how));
             }
             let what = format!(
-                "{how}, and accept-in does not name it: data connections that come that way are dropped"
+                "{how}, and accept-in does not name it: data connections that go that way are dropped"
             );
             let mend = Mend::Setting { file: self.file.to_owned(), line: line.clone() };
             Some(Finding::warning(Id::ChainDropsByInterface, what, mend))
@@ -185,22 +197,13 @@ impl<'a> Firewall<'a> {
         found.collect()
     }
 
-    /// The rule that drops all data connections from some interface, but what belongs to a connection passes.
-    fn shutting_out(&self, chain: &'a Chain) -> Option<&'a Rule> {
-        let new = Kind { destination: Some(SOME_PORT), ..self.data_kind(true) };
-        let rule = self.walk(new).shutting_out(chain, true)?;
-        // An interface that is shut to replies as well is no way for FTP.
-        let established = self.walk(Kind { state: "established", ..new }).shutting_out(chain, false);
-        established.is_none_or(|other| other.handle != rule.handle).then_some(rule)
-    }
-
     fn owner_of(&self, name: &ChainName) -> Option<&'a Table> {
         self.ruleset.owned.iter().find(|table| table.has(name))
     }
 
-    fn without_rule(&self, chain: &Chain, how: &str) -> Finding {
+    fn without_rule(&self, chain: &'a Chain, how: &str) -> Finding {
         let marked = self.walk(self.data_kind(true));
-        let has_rule = chain.rules.iter().any(|rule| {
+        let has_rule = self.listed(chain).unwrap_or(chain).rules.iter().any(|rule| {
             rule.expr.iter().any(|expression| expression.get("accept").is_some())
                 && marked.meets(rule) == Truth::Yes
         });
@@ -227,19 +230,31 @@ impl<'a> Firewall<'a> {
     }
 
     /// `accept-in` as it should be: what exists of it, and every chain besides that needs to be there.
-    fn accept_in(&self, all: &[Closed<'_>], besides: &[&ChainName]) -> String {
+    fn accept_in(&self, all: &[Closed<'_>], besides: &[&Chain]) -> String {
         let mut names: Vec<_> = self.config.accept_in.iter().filter(|name| self.exists(name)).collect();
         let needed = all.iter().filter(|one| self.is_needed(one, all) && !one.comes_before_the_mark());
         let passes =
             |one: &&Closed<'_>| matches!(self.walk(self.data_kind(true)).fate(one.chain), Fate::Passes);
-        for one in needed.filter(|one| !passes(one)) {
-            if !names.contains(&&one.chain.name) {
-                names.push(&one.chain.name);
+        let lacking = needed.filter(|one| !passes(one)).map(|one| one.chain);
+        for chain in lacking.chain(besides.iter().copied()) {
+            let name = self.place_of_rule(chain);
+            if !names.contains(&name) {
+                names.push(name);
             }
         }
-        names.extend(besides);
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         format!("accept-in = {names:?}")
+    }
+
+    /// Where the rule for a chain belongs. Docker puts its own rules on top whenever it starts, but leaves one chain
+    /// that comes before them to the administrator.
+    fn place_of_rule<'b>(&self, chain: &'b Chain) -> &'b ChainName
+    where
+        'a: 'b,
+    {
+        let name = ChainName { chain: DOCKERS_USER_CHAIN.to_owned(), ..chain.name.clone() };
+        let is_called = |theirs: &&Chain| self.walk(self.data_kind(true)).hands_on(chain, &theirs.name);
+        self.ruleset.chain(&name).filter(is_called).map_or(&chain.name, |theirs| &theirs.name)
     }
 
     fn exists(&self, name: &ChainName) -> bool {
@@ -268,7 +283,7 @@ impl<'a> Firewall<'a> {
     /// there are none, in any.
     fn control(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
         let routed = || closed.iter().filter(|one| ["forward", "input"].contains(&one.base.hook.as_str()));
-        let is_listed = |one: &&Closed<'_>| self.is_listed(&one.chain.name);
+        let is_listed = |one: &&Closed<'a>| self.is_listed(one.chain);
         let hooks: Vec<_> = routed().filter(is_listed).map(|one| &one.base.hook).collect();
         let meant: Vec<_> =
             routed().filter(|one| hooks.is_empty() || hooks.contains(&&one.base.hook)).collect();
@@ -321,11 +336,10 @@ impl<'a> Firewall<'a> {
         blocking
     }
 
-    fn established(&self, closed: &[Closed<'_>]) -> Vec<Finding> {
+    fn established(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
         // Only the first packet of a data connection is marked.
         let kind = Kind { state: "established", ..self.data_kind(false) };
-        let matters =
-            closed.iter().filter(|one| self.is_listed(&one.chain.name) || self.is_needed(one, closed));
+        let matters = closed.iter().filter(|one| self.is_listed(one.chain) || self.is_needed(one, closed));
         let lacking = matters.filter(|one| self.walk(kind).accepting(one.chain).is_none());
         lacking
             .map(|one| {

@@ -20,6 +20,7 @@ mod state;
 mod table;
 mod tracking;
 mod walk;
+mod ways;
 
 use std::io;
 use std::path::Path;
@@ -138,7 +139,7 @@ fn for_everybody(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// The ruleset, with those sets that its rules look into. Others may be large.
+/// The ruleset, with those sets and maps that its rules look into. Others may be large.
 fn read(listing: &mut Listing) -> Result<Ruleset, ListingError> {
     let listings = listing.ruleset()?;
     let unreadable = |error: serde_json::Error| ListingError::List {
@@ -149,8 +150,9 @@ fn read(listing: &mut Listing) -> Result<Ruleset, ListingError> {
     ruleset.owned = listing.owned_tables()?;
     for place in ruleset.sets_referred_to() {
         let (family, table, name) = &place;
-        // A set that has gone meanwhile stays unknown.
-        if let Ok(text) = listing.set(family, table, name) {
+        let set = listing.set(family, table, name).or_else(|_| listing.map(family, table, name));
+        // One that has gone meanwhile stays unknown.
+        if let Ok(text) = set {
             ruleset.sets.insert(place, ruleset::elements(&text));
         }
     }

@@ -49,15 +49,18 @@ pub struct Kind<'a> {
     pub dialled: Option<u16>,
     /// What is known of the packet mark: the bits, and their values.
     pub mark: (u32, u32),
-    /// What a condition on the interface that it comes in by is taken for, as far as it could hold.
-    pub comes_in: Truth,
+    /// The interface that it comes in by.
+    pub comes_in: Option<&'a str>,
+    /// The interface that it leaves by.
+    pub goes_out: Option<&'a str>,
 }
 
-impl Kind<'_> {
+impl<'a> Kind<'a> {
     /// The first packet of a control connection to this port, with these bits of the mark not set.
     pub fn new_control(port: u16, mark: u32) -> Self {
         let (destination, dialled) = (Some(port), Some(port));
-        Kind { state: "new", source: None, destination, dialled, mark: (mark, 0), comes_in: Truth::Maybe }
+        let mark = (mark, 0);
+        Kind { state: "new", source: None, destination, dialled, mark, comes_in: None, goes_out: None }
     }
 
     /// The packets of control connections to this port: those to the server, those to the client.
@@ -81,8 +84,10 @@ enum Known<'a> {
     Number(u32),
     /// A word, or one of several for the same.
     Word(&'a [&'a str]),
-    /// A name of an interface, which is not that of the loopback.
+    /// Any interface but the loopback.
     Interface,
+    /// This one.
+    Named(&'a str),
     /// Some bits of the mark: which, and their values.
     Bits(u32, u32),
 }
@@ -101,23 +106,16 @@ pub fn holds(condition: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Tr
         (known, "==" | "!=" | "in") => is_one(&known, right, rule, sets),
         _ => return Truth::Maybe,
     };
-    let truth = if op == "!=" { truth.negated() } else { truth };
-    if truth == Truth::Maybe && is_where_from(left) { kind.comes_in } else { truth }
-}
-
-fn is_where_from(looked_at: &Value) -> bool {
-    let key = looked_at.get("meta").and_then(|meta| meta.get("key")).and_then(Value::as_str);
-    matches!(key, Some("iif" | "iifname"))
+    if op == "!=" { truth.negated() } else { truth }
 }
 
 /// Whether a value that a rule looks up, as `vmap` does, is this key, for packets of a kind.
 pub fn is_key(looked_at: &Value, key: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Truth {
-    let truth = match known(looked_at, kind) {
+    match known(looked_at, kind) {
         Known::Unknown => one_of(looked_at, &Value::Array(vec![key.clone()]), kind, rule, sets),
         Known::Foreign => Truth::No,
         known => is_one(&known, key, rule, sets),
-    };
-    if truth == Truth::Maybe && is_where_from(looked_at) { kind.comes_in } else { truth }
+    }
 }
 
 fn known<'a>(expression: &Value, kind: &Kind<'a>) -> Known<'a> {
@@ -125,6 +123,7 @@ fn known<'a>(expression: &Value, kind: &Kind<'a>) -> Known<'a> {
         return Known::Unknown;
     };
     let word = |member: &str| inside.get(member).and_then(Value::as_str).unwrap_or_default();
+    let interface = |name: Option<&'a str>| name.map_or(Known::Interface, Known::Named);
     let number = |port: Option<u16>| port.map_or(Known::Unknown, |port| Known::Number(port.into()));
     match (name.as_str(), word("protocol"), word("field"), word("key")) {
         ("payload", "tcp" | "th", "dport", _) => number(kind.destination),
@@ -137,7 +136,8 @@ fn known<'a>(expression: &Value, kind: &Kind<'a>) -> Known<'a> {
             "udp" | "udplite" | "icmp" | "icmpv6" | "igmp" | "sctp" | "dccp" | "esp" | "ah" | "comp" | "arp",
             ..,
         ) => Known::Foreign,
-        ("meta", _, _, "iif" | "oif" | "iifname" | "oifname") => Known::Interface,
+        ("meta", _, _, "iif" | "iifname") => interface(kind.comes_in),
+        ("meta", _, _, "oif" | "oifname") => interface(kind.goes_out),
         ("meta", _, _, "mark") => Known::Bits(kind.mark.0, kind.mark.1),
         ("ct", _, _, "state") => Known::Word(match kind.state {
             "new" => &["new"],
@@ -195,6 +195,7 @@ fn is_one(known: &Known<'_>, right: &Value, rule: &Rule, sets: &Sets) -> Truth {
             words.contains(&text.as_str()).into()
         }
         Known::Interface if right.as_str() == Some("lo") => Truth::No,
+        Known::Named(name) => right.as_str().map_or(Truth::Maybe, |right| is_named(name, right).into()),
         Known::Bits(bits, values) => match as_u32(right) {
             Some(number) if *bits == u32::MAX => (number == *values).into(),
             Some(number) if number & bits != *values & bits => Truth::No,
@@ -203,6 +204,11 @@ fn is_one(known: &Known<'_>, right: &Value, rule: &Rule, sets: &Sets) -> Truth {
         Known::Interface | Known::Unknown => Truth::Maybe,
         Known::Foreign => Truth::No,
     }
+}
+
+/// Whether a rule's name of an interface, or the beginning of one, is that of this interface.
+fn is_named(name: &str, right: &str) -> bool {
+    right.strip_suffix('*').map_or(name == right, |beginning| name.starts_with(beginning))
 }
 
 fn is_number(number: u32, right: &Value) -> Truth {

@@ -84,44 +84,30 @@ impl<'a> Walk<'a> {
         None
     }
 
-    /// The first rule that drops all of the packets that come in by some interface. What accepts some of them before may be
-    /// what lets those through that are wanted: then there is none. What accepts all that come in by an interface is taken
-    /// for another one's, if `others_may_pass`.
-    pub fn shutting_out(&self, chain: &'a Chain, others_may_pass: bool) -> Option<&'a Rule> {
-        self.shut_out(chain, others_may_pass, 0).ok()?
+    /// Whether some of the packets may pass.
+    pub fn may_pass(&self, chain: &'a Chain) -> bool {
+        matches!(self.fate(chain), Fate::Passes) || self.accepting(chain).is_some()
     }
 
-    /// `Err`: nothing, or not enough, is left of them.
-    fn shut_out(
-        &self,
-        chain: &'a Chain,
-        others_may_pass: bool,
-        depth: usize,
-    ) -> Result<Option<&'a Rule>, ()> {
-        let by_some_interface = Walk { kind: Kind { comes_in: Truth::Yes, ..self.kind }, ..*self };
-        for rule in &chain.rules {
-            for (truth, verdict) in by_some_interface.verdicts(rule) {
-                match (truth, verdict) {
-                    (Truth::Yes, Verdict::Drop) => return Ok(Some(rule)),
-                    (Truth::Maybe, Verdict::Accept) => return Err(()),
-                    (Truth::Yes, Verdict::Accept) if !others_may_pass => return Err(()),
-                    (Truth::Yes, Verdict::Jump(name) | Verdict::Goto(name)) => {
-                        // What is left of those that one interface brings says nothing of others.
-                        let inner = self
-                            .target(rule, name, depth)
-                            .map(|inner| self.shut_out(inner, others_may_pass, depth + 1));
-                        if let Some(Ok(Some(rule))) = inner {
-                            return Ok(Some(rule));
-                        }
-                    }
-                    _ => {}
-                }
-            }
-            if self.course(rule, depth).is_some() {
-                return Err(());
-            }
+    /// The rule that drops all of the packets, if none before it may accept some.
+    pub fn dropping(&self, chain: &'a Chain) -> Option<&'a Rule> {
+        match self.fate(chain) {
+            Fate::DroppedBy(rule) if self.accepting(chain).is_none() => Some(rule),
+            _ => None,
         }
-        Ok(None)
+    }
+
+    /// Whether a chain hands all that come to a rule of it on to another.
+    pub fn hands_on(&self, chain: &'a Chain, to: &ChainName) -> bool {
+        let is_meant = |rule: &Rule, name: &str| {
+            name == to.chain && ChainName { chain: name.to_owned(), ..rule.chain.clone() } == *to
+        };
+        chain.rules.iter().any(|rule| {
+            self.verdicts(rule).iter().any(|(truth, verdict)| match verdict {
+                Verdict::Jump(name) | Verdict::Goto(name) => *truth == Truth::Yes && is_meant(rule, name),
+                _ => false,
+            })
+        })
     }
 
     /// The rules of a sort that packets come to and whose conditions hold for them: for some, or for all.

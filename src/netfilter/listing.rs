@@ -115,6 +115,11 @@ impl Listing {
         self.list(&format!("set {family} {table} {name}"), ListStyle::Json)
     }
 
+    /// A map with its elements.
+    pub fn map(&mut self, family: &str, table: &str, name: &str) -> Result<String, ListingError> {
+        self.list(&format!("map {family} {table} {name}"), ListStyle::Json)
+    }
+
     /// A rule in nft's language.
     pub fn rule(&mut self, chain: &ChainName, handle: u64) -> Result<Option<String>, ListingError> {
         let text = self.list(&format!("chain {chain}"), ListStyle::TextWithHandles)?;

@@ -9,6 +9,7 @@ mod cuts;
 #[path = "../engine/dice.rs"]
 mod dice;
 mod disorder;
+mod docker;
 mod edits;
 mod faults;
 mod forgeries;

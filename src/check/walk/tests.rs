@@ -22,7 +22,8 @@ const NEW: Kind<'_> = Kind {
     destination: Some(21),
     dialled: Some(21),
     mark: (0x20_0000, 0),
-    comes_in: Truth::Maybe,
+    comes_in: None,
+    goes_out: None,
 };
 const DATA: Kind<'_> = Kind { destination: None, dialled: None, mark: (0x20_0000, 0x20_0000), ..NEW };
 
@@ -166,60 +167,4 @@ fn what_is_certain() {
     let ruleset = ruleset(&[("open", DROP)]);
     let walk = Walk { ruleset: &ruleset, kind: DATA };
     assert!(matches!(walk.fate(&ruleset.chains[1]), Fate::DroppedBy(_)));
-}
-
-/// The handle of the rule of `open` that drops what comes in by some interface.
-#[track_caller]
-fn shutting_out(rules: &[(&str, &str)]) -> Option<u64> {
-    let ruleset = ruleset(rules);
-    let kind = Kind { destination: Some(61_001), ..DATA };
-    Walk { ruleset: &ruleset, kind }.shutting_out(&ruleset.chains[1], true).map(|rule| rule.handle)
-}
-
-#[test]
-fn what_comes_in_by_some_interface_is_dropped() {
-    let interface = |op: &str, name: &str| {
-        format!(r#"{{"match":{{"op":"{op}","left":{{"meta":{{"key":"iifname"}}}},"right":"{name}"}}}}"#)
-    };
-    let (wan, lan, not_lan) = (interface("==", "wan"), interface("==", "lan"), interface("!=", "lan"));
-    let way_out = wan.replace("iifname", "oifname");
-    let network =
-        r#"{"match":{"op":"==","left":{"payload":{"protocol":"ip","field":"saddr"}},"right":"192.0.2.1"}}"#;
-    let (ssh, high) = (port("==", "22"), port("==", r#"{"range":[1024,65535]}"#));
-    let by_interface = r#"{"vmap":{"key":{"meta":{"key":"iifname"}},"data":{"set":[["lan",{"accept":null}],["wan",{"jump":{"target":"x"}}]]}}}"#;
-    let rule = |conditions: &[&str], verdict: &str| [conditions, &[verdict]].concat().join(",");
-    let drops = [
-        vec![("open", rule(&[&wan], DROP))],
-        vec![("open", rule(&[&not_lan], DROP))],
-        vec![("open", rule(&[&wan, &high], DROP))],
-        vec![("open", rule(&[&wan, ESTABLISHED], ACCEPT)), ("open", rule(&[&wan], DROP))],
-        vec![("open", rule(&[&lan], ACCEPT)), ("open", rule(&[&wan], DROP))],
-        vec![("open", rule(&[&wan, &ssh], ACCEPT)), ("open", rule(&[&wan], DROP))],
-        vec![("x", rule(&[&ssh], ACCEPT)), ("open", by_interface.to_owned()), ("x", DROP.to_owned())],
-    ];
-    let others = [
-        vec![("open", rule(&[&wan, &ssh], DROP))],
-        vec![("open", rule(&[&wan, network], DROP))],
-        vec![("open", rule(&[network], DROP))],
-        vec![("open", rule(&[&way_out], DROP))],
-        vec![("open", rule(&[&interface("==", "lo")], DROP))],
-        // As libvirt has it: what is wanted is accepted, the rest of the interface is not.
-        vec![("open", rule(&[&wan, network], ACCEPT)), ("open", rule(&[&wan], DROP))],
-        vec![
-            ("open", rule(&[&wan, &high], ACCEPT)),
-            ("open", ACCEPT.to_owned()),
-            ("open", rule(&[&wan], DROP)),
-        ],
-        vec![("open", by_interface.to_owned()), ("x", rule(&[network], ACCEPT)), ("x", DROP.to_owned())],
-    ];
-    let found = |rules: &[(&str, String)]| {
-        let rules: Vec<_> = rules.iter().map(|(chain, expr)| (*chain, expr.as_str())).collect();
-        shutting_out(&rules)
-    };
-    for rules in &drops {
-        assert_eq!(found(rules), Some(rules.len() as u64 - 1), "{rules:?}");
-    }
-    for rules in &others {
-        assert_eq!(found(rules), None, "{rules:?}");
-    }
 }

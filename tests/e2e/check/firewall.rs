@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::router::Router;
 use super::{FORWARD, RULESET};
+use crate::docker::Docker;
 use crate::life::wait_until;
 
 /// A router whose accept-in names no chain; in each of the rulesets one more must be named.
@@ -93,6 +94,29 @@ fn a_chain_that_drops_what_comes_from_one_side() -> Result<()> {
     }";
     let router = Router::running(RULESET, FORWARD)?;
     router.host.nft(shut)?;
+    router.is_all_right()
+}
+
+/// Of a chain that Docker hands all packets to first, its own rules come on top again whenever it starts.
+#[test]
+fn dockers_rules() -> Result<()> {
+    for (docker, id, mark, chain) in [
+        (Docker::V20, "chain-not-in-accept-in", "wrong", "ip filter DOCKER-USER"),
+        (Docker::V28, "chain-drops-by-interface", "warning", "ip filter DOCKER-USER"),
+        (Docker::V29, "chain-drops-by-interface", "warning", "ip docker-bridges filter-FORWARD"),
+    ] {
+        let mut router = Router::running("table inet none", "accept-in = []")?;
+        docker.load(&router.host)?;
+        router.finds_and_mends(id, mark).with_context(|| format!("{docker:?}"))?;
+        let config = fs::read_to_string(&router.config)?;
+        ensure!(config.contains(&format!("accept-in = [{chain:?}]\n")), "{docker:?}: {config}");
+    }
+    // What Docker calls bridge-accept-fwmark.
+    let router = Router::running("table inet none", "accept-in = []")?;
+    Docker::V29.load(&router.host)?;
+    router.host.nft(
+        "insert rule ip docker-bridges filter-forward-in__docker0 meta mark & 0x200000 == 0x200000 accept",
+    )?;
     router.is_all_right()
 }
 

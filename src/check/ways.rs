@@ -1,0 +1,127 @@
+//! The ways that packets take through a forward chain: in by one interface, out by another, as far as rules name any.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde_json::Value;
+
+use super::packet::{Kind, Sets};
+use super::ruleset::{Chain, Rule, Ruleset};
+use super::walk::Walk;
+
+/// Stands for the interfaces that no rule names.
+const ANOTHER: &str = "";
+
+/// So many names are looked at: the ways are their square.
+const MOST: usize = 40;
+
+/// In by one interface, out by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way<'a> {
+    comes_in: &'a str,
+    goes_out: &'a str,
+}
+
+impl fmt::Display for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |name| if name == ANOTHER { "another interface" } else { name };
+        write!(f, "from {} to {}", name(self.comes_in), name(self.goes_out))
+    }
+}
+
+impl<'a> Way<'a> {
+    fn back(self) -> Self {
+        Way { comes_in: self.goes_out, goes_out: self.comes_in }
+    }
+
+    fn of(self, kind: Kind<'a>) -> Kind<'a> {
+        Kind { comes_in: Some(self.comes_in), goes_out: Some(self.goes_out), ..kind }
+    }
+}
+
+/// The ways through a chain.
+pub struct Ways<'a> {
+    ruleset: &'a Ruleset,
+    chain: &'a Chain,
+    interfaces: BTreeSet<&'a str>,
+}
+
+impl<'a> Ways<'a> {
+    /// Those between the interfaces that its table's rules name, and any other.
+    pub fn of(ruleset: &'a Ruleset, chain: &'a Chain) -> Self {
+        let beside = |other: &&Chain| {
+            (&other.name.family, &other.name.table) == (&chain.name.family, &chain.name.table)
+        };
+        let tables = ruleset.chains.iter().filter(beside);
+        let rules = tables.flat_map(|chain| &chain.rules);
+        let named =
+            rules.flat_map(|rule| rule.expr.iter().flat_map(|one| named_in(one, rule, &ruleset.sets)));
+        let mut interfaces: BTreeSet<_> = named.filter(|name| *name != "lo").take(MOST * MOST).collect();
+        while interfaces.len() > MOST {
+            interfaces.pop_last();
+        }
+        interfaces.insert(ANOTHER);
+        Self { ruleset, chain, interfaces }
+    }
+
+    /// The first way on which data connections are dropped, and by which rule, though control connections may pass it or
+    /// the one back, and what belongs to a connection both.
+    pub fn shut(&self, control: &[Kind<'a>], data: Kind<'a>) -> Option<(Way<'a>, &'a Rule)> {
+        let pairs = self
+            .interfaces
+            .iter()
+            .flat_map(|comes_in| self.interfaces.iter().map(move |goes_out| Way { comes_in, goes_out }));
+        let mut ways = pairs.filter(|way| way.comes_in != way.goes_out || way.comes_in == ANOTHER);
+        ways.find_map(|way| {
+            let rule = self.walk(way, data).dropping(self.chain)?;
+            let may_pass = |way: Way<'a>, kind| self.walk(way, kind).may_pass(self.chain);
+            let both = [way, way.back()];
+            let established = Kind { state: "established", mark: (data.mark.0, 0), ..data };
+            let is_ftp = both.iter().any(|way| control.iter().any(|kind| may_pass(*way, *kind)))
+                && both.iter().all(|way| may_pass(*way, established));
+            is_ftp.then_some((way, rule))
+        })
+    }
+
+    fn walk(&self, way: Way<'a>, kind: Kind<'a>) -> Walk<'a> {
+        Walk { ruleset: self.ruleset, kind: way.of(kind) }
+    }
+}
+
+/// The interfaces that an expression names.
+fn named_in<'a>(expression: &'a Value, rule: &Rule, sets: &'a Sets) -> Vec<&'a str> {
+    let compared = expression.get("match").and_then(|it| Some((it.get("left")?, it.get("right")?)));
+    let looked_up = expression.get("vmap").and_then(|it| Some((it.get("key")?, it.get("data")?)));
+    let Some((left, right)) = compared.or(looked_up) else { return Vec::new() };
+    let is_interface = |value: &Value| {
+        let key = value.get("meta").and_then(|meta| meta.get("key")).and_then(Value::as_str);
+        matches!(key, Some("iif" | "oif" | "iifname" | "oifname"))
+    };
+    let parts =
+        left.get("concat").and_then(Value::as_array).map_or(std::slice::from_ref(left), Vec::as_slice);
+    let places: Vec<_> =
+        parts.iter().enumerate().filter(|(_, part)| is_interface(part)).map(|(at, _)| at).collect();
+    if places.is_empty() {
+        return Vec::new();
+    }
+    let named_set = right
+        .as_str()
+        .and_then(|name| name.strip_prefix('@'))
+        .and_then(|name| sets.get(&(rule.chain.family.clone(), rule.chain.table.clone(), name.to_owned())));
+    let list =
+        named_set.or_else(|| right.get("set")?.as_array()).map_or(std::slice::from_ref(right), Vec::as_slice);
+    let of_element = |element: &'a Value| {
+        // Of a map, the key; of an element with a time-out or a comment, its value.
+        let element = element.as_array().and_then(|pair| pair.first()).unwrap_or(element);
+        let element = element.get("elem").and_then(|elem| elem.get("val")).unwrap_or(element);
+        let values = element
+            .get("concat")
+            .and_then(Value::as_array)
+            .map_or(std::slice::from_ref(element), Vec::as_slice);
+        places.iter().filter_map(|at| values.get(*at)?.as_str()).collect::<Vec<_>>()
+    };
+    list.iter().flat_map(of_element).collect()
+}
+
+#[cfg(test)]
+mod tests;
