@@ -10,12 +10,13 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 
+use crate::docker::Docker;
 use crate::harness::{Mode, ServerKind};
 use page::{Page, Step};
 use town::Town;
 
 /// The pages whose blocks must all be run, or say why not. Each has its test below.
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "trouble-shooting.md",
     "ftps.md",
     "howto/home-router.md",
@@ -25,11 +26,12 @@ const PAGES: [&str; 10] = [
     "howto/from-firewalld.md",
     "howto/from-ufw.md",
     "howto/cloud-host.md",
+    "howto/docker.md",
     "howto/vyos-openwrt.md",
 ];
 
 /// How many blocks may be left out: commands of systems that can't run here.
-const NOT_RUN: usize = 6;
+const NOT_RUN: usize = 8;
 
 /// Commands in the text that no block has, and why.
 const MENTIONED_ONLY: [(&str, &str); 3] = [
@@ -138,6 +140,34 @@ fn a_cloud_host() -> Result<()> {
     let town = Town::cloud()?;
     town.shell("vm", "mkdir -p /srv/ftp/pub && head -c 4096 /dev/urandom >/srv/ftp/pub/small")?;
     town.follow("howto/cloud-host.md")
+}
+
+/// Follows a part of the page on Docker, and shows that a server in the container is reached, and that a client there reaches
+/// a server outside.
+fn beside(docker: Docker, part: usize) -> Result<()> {
+    let mut town = Town::docker(docker)?;
+    town.serve("container", ServerKind::Vsftpd)?;
+    town.follow_part("howto/docker.md", part)?;
+    town.transfers("outside", WAN, &Mode::ALL)?;
+    docker.load(&town.machine("host")?.host)?;
+    town.follow_part("howto/docker.md", part)?;
+    town.serve("outside", ServerKind::Vsftpd)?;
+    town.transfers("container", OUTSIDE, &Mode::ALL)?;
+    town.shell("host", "systemctl stop ftpalg")?;
+    // In passive mode the client in the container dials out, which it may.
+    town.transfers_nothing("container", OUTSIDE, &[Mode::Port, Mode::Eprt])?;
+    town.transfers_nothing("outside", WAN, &[Mode::Pasv, Mode::Epsv])
+}
+
+#[test]
+fn beside_docker() -> Result<()> {
+    beside(Docker::V20, 0)?;
+    beside(Docker::V28, 0)
+}
+
+#[test]
+fn beside_docker_by_nftables() -> Result<()> {
+    beside(Docker::V29, 1)
 }
 
 #[test]

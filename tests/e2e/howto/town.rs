@@ -10,6 +10,7 @@ use netlab::{Host, Lab, Lan, patient};
 
 use super::machine::{self, Machine};
 use super::page::{Page, Step, missing};
+use crate::docker::Docker;
 use crate::harness::{Client, Mode, Server, ServerKind, Transfer, session};
 
 /// Commands that look and change nothing: they are repeated until they print what the page shows.
@@ -69,6 +70,18 @@ impl Town {
             }",
         )?;
         Town::new(lab, vec![vm, provider, outside], vec![near, far])
+    }
+
+    /// `host`, 203.0.113.2, has Docker, whose `container` is 172.17.0.2; `outside`, also `ftp.example.org`, is 203.0.113.9.
+    pub fn docker(docker: Docker) -> Result<Town> {
+        let lab = Lab::new()?;
+        let [host, container, outside] = hosts(&lab, ["host", "container", "outside"])?;
+        let wan = lab.lan("eth0", &[(&host, &["203.0.113.2/24"]), (&outside, &["203.0.113.9/24"])])?;
+        let bridge = lab.lan("docker0", &[(&host, &["172.17.0.1/16"]), (&container, &["172.17.0.2/16"])])?;
+        container.route("default via 172.17.0.1")?;
+        host.forwarding(true)?;
+        docker.load(&host)?;
+        Town::new(lab, vec![host, container, outside], vec![wan, bridge])
     }
 
     fn new(lab: Lab, hosts: Vec<Host>, lans: Vec<Lan>) -> Result<Town> {
