@@ -29,3 +29,4 @@ mod soak;
 mod status;
 mod topologies;
 mod unit;
+mod vrf;
