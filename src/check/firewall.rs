@@ -166,11 +166,14 @@ impl<'a> Firewall<'a> {
         }
     }
 
-    /// Forward chains that accept by default, except on some way from one interface to another.
+    /// Chains that accept by default, except on some way from one interface to another or to this host.
     fn dropping_by_interface(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
         let is_closed = |chain: &Chain| closed.iter().any(|one| one.chain.name == chain.name);
         let open = self.ruleset.base_chains().filter(|(chain, base)| {
-            base.kind != "nat" && base.hook == "forward" && base.priority > MARKED_AT && !is_closed(chain)
+            base.kind != "nat"
+                && ["forward", "input"].contains(&base.hook.as_str())
+                && base.priority > MARKED_AT
+                && !is_closed(chain)
         });
         let control: Vec<_> = self.config.control_ports.iter().map(|port| self.control_kind(*port)).collect();
         let data = Kind { destination: Some(SOME_PORT), ..self.data_kind(true) };

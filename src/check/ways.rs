@@ -1,7 +1,8 @@
-//! The ways that packets take through a forward chain: in by one interface, out by another, as far as rules name any.
+//! The ways that packets take through a chain: in by one interface, out by another or to this host, as far as rules name any.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::iter;
 
 use serde_json::Value;
 
@@ -15,27 +16,28 @@ const ANOTHER: &str = "";
 /// So many names are looked at: the ways are their square.
 const MOST: usize = 40;
 
-/// In by one interface, out by another.
+/// In by one interface, out by another; `None`: to this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way<'a> {
     comes_in: &'a str,
-    goes_out: &'a str,
+    goes_out: Option<&'a str>,
 }
 
 impl fmt::Display for Way<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |name| if name == ANOTHER { "another interface" } else { name };
-        write!(f, "from {} to {}", name(self.comes_in), name(self.goes_out))
+        write!(f, "from {} to {}", name(self.comes_in), self.goes_out.map_or("this host", name))
     }
 }
 
 impl<'a> Way<'a> {
-    fn back(self) -> Self {
-        Way { comes_in: self.goes_out, goes_out: self.comes_in }
+    /// The way back, if it leads through the same chain.
+    fn back(self) -> Option<Self> {
+        self.goes_out.map(|comes_in| Way { comes_in, goes_out: Some(self.comes_in) })
     }
 
     fn of(self, kind: Kind<'a>) -> Kind<'a> {
-        Kind { comes_in: Some(self.comes_in), goes_out: Some(self.goes_out), ..kind }
+        Kind { comes_in: Some(self.comes_in), goes_out: self.goes_out, ..kind }
     }
 }
 
@@ -67,18 +69,21 @@ impl<'a> Ways<'a> {
     /// The first way on which data connections are dropped, and by which rule, though control connections may pass it or
     /// the one back, and what belongs to a connection both.
     pub fn shut(&self, control: &[Kind<'a>], data: Kind<'a>) -> Option<(Way<'a>, &'a Rule)> {
-        let pairs = self
+        let is_input = self.chain.base.as_ref().is_some_and(|base| base.hook == "input");
+        let goes_out: Vec<_> =
+            if is_input { vec![None] } else { self.interfaces.iter().copied().map(Some).collect() };
+        let ways = self
             .interfaces
             .iter()
-            .flat_map(|comes_in| self.interfaces.iter().map(move |goes_out| Way { comes_in, goes_out }));
-        let mut ways = pairs.filter(|way| way.comes_in != way.goes_out || way.comes_in == ANOTHER);
+            .flat_map(|comes_in| goes_out.iter().map(move |goes_out| Way { comes_in, goes_out: *goes_out }));
+        let mut ways = ways.filter(|way| way.goes_out != Some(way.comes_in) || way.comes_in == ANOTHER);
         ways.find_map(|way| {
             let rule = self.walk(way, data).dropping(self.chain)?;
             let may_pass = |way: Way<'a>, kind| self.walk(way, kind).may_pass(self.chain);
-            let both = [way, way.back()];
+            let both = || iter::once(way).chain(way.back());
             let established = Kind { state: "established", mark: (data.mark.0, 0), ..data };
-            let is_ftp = both.iter().any(|way| control.iter().any(|kind| may_pass(*way, *kind)))
-                && both.iter().all(|way| may_pass(*way, established));
+            let is_ftp = both().any(|way| control.iter().any(|kind| may_pass(way, *kind)))
+                && both().all(|way| may_pass(way, established));
             is_ftp.then_some((way, rule))
         })
     }

@@ -39,7 +39,12 @@ fn shut(rules: &[(&str, String)]) -> Option<(String, u64)> {
 
 #[track_caller]
 fn shut_in(rules: &[(&str, String)]) -> Option<(String, u64)> {
-    let base = r#""type":"filter","hook":"forward","prio":0,"policy":"accept""#;
+    shut_at("forward", rules)
+}
+
+#[track_caller]
+fn shut_at(hook: &str, rules: &[(&str, String)]) -> Option<(String, u64)> {
+    let base = format!(r#""type":"filter","hook":"{hook}","prio":0,"policy":"accept""#);
     let chain = |name: &str, more: &str| {
         format!(r#"{{"chain":{{"family":"inet","table":"t","name":"{name}"{more}}}}}"#)
     };
@@ -137,4 +142,17 @@ fn dockers_rules() {
         let found = shut_in(&rules(published));
         assert_eq!(found, Some(("from another interface to docker0".to_owned(), 5)), "{published}");
     }
+}
+
+/// The chain of hook input is called `forward` here as well.
+#[test]
+fn ways_to_this_host() {
+    let wan = comes_in("wan");
+    let established = ("forward", rule(&[&wan, ESTABLISHED], ACCEPT));
+    let (ftp, ssh, drop) = (rule(&[&port("21")], ACCEPT), rule(&[&port("22")], ACCEPT), rule(&[&wan], DROP));
+    let at_input = |accepts: &str| {
+        shut_at("input", &[established.clone(), ("forward", accepts.to_owned()), ("forward", drop.clone())])
+    };
+    assert_eq!(at_input(&ftp), Some(("from wan to this host".to_owned(), 2)));
+    assert_eq!(at_input(&ssh), None);
 }

@@ -59,7 +59,12 @@ fn a_chain_that_drops_what_comes_from_one_side() -> Result<()> {
         iifname \"wan\" ct state established,related accept
         iifname \"wan\" drop
     }; }";
-    for ruleset in [plain, by_a_jump, from_there] {
+    let to_this_host = "table inet mine { chain input { type filter hook input priority filter;
+        ct state established,related accept
+        iifname \"wan\" tcp dport 21 accept
+        iifname \"wan\" drop
+    }; }";
+    for ruleset in [plain, by_a_jump, from_there, to_this_host] {
         let mut router = Router::running(ruleset, "accept-in = []")?;
         router.finds_and_mends("chain-drops-by-interface", "warning")?;
     }
@@ -87,6 +92,8 @@ fn a_chain_that_drops_what_comes_from_one_side() -> Result<()> {
         }
     }";
     Router::running(limit, "accept-in = []")?.is_all_right()?;
+    // Where control connections do not come in either.
+    Router::running(&to_this_host.replace("dport 21", "dport 22"), "accept-in = []")?.is_all_right()?;
     // As libvirt has it: what nobody is to reach is shut to all.
     let shut = "table ip6 virtual {
         chain guest_output { iifname \"virbr0\" reject; }
