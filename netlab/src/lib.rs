@@ -17,25 +17,29 @@
 //! # }
 //! ```
 //!
-//! It drives `ip`, `nft`, `tc` and `tcpdump` and needs the right to make network namespaces
+//! It drives `ip`, `nft`, `tc`, `wg` and `tcpdump` and needs the right to make network namespaces
 //! (root, or CAP_SYS_ADMIN and CAP_NET_ADMIN). Where the machine is slow, `NETLAB_PATIENCE=4` in the environment makes
 //! every limit four times as long.
 
 mod capture;
 mod command;
 mod host;
+mod ipsec;
 mod lab;
 mod link;
 mod patience;
 mod process;
+mod tunnel;
 mod wire;
 
 pub use capture::{Capture, Captured};
 pub use command::Output;
 pub use host::Host;
+pub use ipsec::Ipsec;
 pub use lab::Lab;
-pub use link::{Lan, Link, Tunnel};
+pub use link::{Lan, Link};
 pub use nix::sys::signal::Signal;
 pub use patience::patient;
 pub use process::Process;
+pub use tunnel::Tunnel;
 pub use wire::{Disorder, Wire};

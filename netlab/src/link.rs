@@ -1,4 +1,4 @@
-//! What connects hosts: links, a LAN, a tunnel.
+//! What connects hosts: links, a LAN.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -22,28 +22,6 @@ pub struct Link {
 #[derive(Debug)]
 pub struct Lan {
     switch: Host,
-}
-
-/// What a tunnel wraps packets in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tunnel {
-    /// UDP to port 4789, a whole Ethernet frame (RFC 7348).
-    Vxlan,
-    /// IP in IP (RFC 2003).
-    Ipip,
-    /// Generic routing encapsulation (RFC 2784).
-    Gre,
-}
-
-impl Tunnel {
-    /// The type of link, with its own options, for `ip link`, and the MTU inside.
-    fn link_type(self) -> (&'static str, u16) {
-        match self {
-            Tunnel::Vxlan => ("vxlan id 42 dstport 4789", 1450),
-            Tunnel::Ipip => ("ipip", 1480),
-            Tunnel::Gre => ("gre", 1476),
-        }
-    }
 }
 
 impl Lab {
@@ -76,30 +54,6 @@ impl Lab {
             switch.wait_for_carrier(&link.b)?;
         }
         Ok(Lan { switch })
-    }
-
-    /// A tunnel between two hosts that reach each other already, over IPv4; the interface has the name `name` in
-    /// both, and the MTU that 1500 bytes outside leave. `a_outer` and `b_outer` are their own addresses without prefix
-    /// length.
-    ///
-    /// # Errors
-    /// What `ip` says; "Unknown device type" where the kernel does not have this kind.
-    pub fn tunnel(
-        &self,
-        kind: Tunnel,
-        name: &str,
-        (a, a_outer, a_addresses): (&Host, &str, &[&str]),
-        (b, b_outer, b_addresses): (&Host, &str, &[&str]),
-    ) -> Result<()> {
-        for (host, local, remote, addresses) in
-            [(a, a_outer, b_outer, a_addresses), (b, b_outer, a_outer, b_addresses)]
-        {
-            let (link_type, mtu) = kind.link_type();
-            host.ip(&format!("link add name {name} type {link_type} local {local} remote {remote}"))?;
-            host.mtu(name, mtu)?;
-            host.bring_up(name, addresses)?;
-        }
-        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ mod faults;
 mod forgeries;
 mod harness;
 mod howto;
+mod ipsec;
 mod life;
 mod load;
 mod metrics;

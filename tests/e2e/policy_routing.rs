@@ -3,29 +3,32 @@
 use anyhow::{Result, ensure};
 use netlab::Tunnel;
 
-use crate::harness::{Alg, Client, Mode, Plan, STANDARD, ServerKind, Setup, Topology};
+use crate::harness::{Alg, Client, FEW, Mode, Plan, STANDARD, ServerKind, Setup, Topology};
 
 fn all_in_the_tunnel(plan: Plan, tunnel: Tunnel) -> Result<()> {
     let net = Setup::new(Topology::Tunnel).plan(plan).tunnel(tunnel).build()?;
     let server = net.serve(ServerKind::Vsftpd)?;
     let (_, bare) = &net.layout.links[1];
     let capture = net.router().capture(&bare.a, "", &net.lab.dir().join("bare.pcap"))?;
+    let transfers = if tunnel == Tunnel::Vxlan { &STANDARD[..] } else { &FEW };
     for (client, mode) in [
         (Client::Tnftp, Mode::Port),
         (Client::Curl, Mode::Eprt),
         (Client::Ftplib, Mode::Pasv),
         (Client::Lftp, Mode::Epsv),
     ] {
-        net.tabled_session(client, mode, &server, &STANDARD)?;
+        net.tabled_session(client, mode, &server, transfers)?;
     }
     let captured = capture.stop()?;
     let beside = captured.packets("tcp")?;
     ensure!(beside.is_empty(), "{} packets beside the tunnel, the first: {}", beside.len(), beside[0]);
-    // Four sessions move 6 MiB each.
+    // Each of four sessions moves 3 MiB.
     let inside = captured.packets(match tunnel {
         Tunnel::Vxlan => "udp port 4789",
         Tunnel::Ipip => "ip proto 4",
         Tunnel::Gre => "ip proto 47",
+        Tunnel::WireGuard => "udp port 51820",
+        Tunnel::Xfrm | Tunnel::Vti => "esp",
     })?;
     let inside = inside.len();
     ensure!(inside > 1000, "only {inside} packets in the tunnel");
@@ -48,6 +51,24 @@ fn data_follows_a_marked_control_connection_into_an_ipip_tunnel() -> Result<()> 
 #[ignore = "needs Debian's kernel: run by scripts/test-in-vm"]
 fn data_follows_a_marked_control_connection_into_a_gre_tunnel() -> Result<()> {
     all_in_the_tunnel(Plan::LongInside, Tunnel::Gre)
+}
+
+#[test]
+#[ignore = "needs Debian's kernel: run by scripts/test-in-vm"]
+fn data_follows_a_marked_control_connection_into_wireguard() -> Result<()> {
+    all_in_the_tunnel(Plan::ShortInside, Tunnel::WireGuard)
+}
+
+#[test]
+#[ignore = "needs Debian's kernel: run by scripts/test-in-vm"]
+fn data_follows_a_marked_control_connection_into_an_ipsec_interface() -> Result<()> {
+    all_in_the_tunnel(Plan::LongInside, Tunnel::Xfrm)
+}
+
+#[test]
+#[ignore = "needs Debian's kernel: run by scripts/test-in-vm"]
+fn data_follows_a_marked_control_connection_into_a_vti() -> Result<()> {
+    all_in_the_tunnel(Plan::ShortInside, Tunnel::Vti)
 }
 
 #[test]

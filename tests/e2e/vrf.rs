@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::harness::{Client, Mode, Plan, STANDARD, ServerKind, Setup, Topology};
+use crate::harness::{Client, FEW, Mode, Plan, ServerKind, Setup, Topology};
 
 /// These modes, with a router whose interfaces have all become part of a VRF.
 fn works_in_a_vrf(topology: Topology, plan: Plan, modes: &[Mode]) -> Result<()> {
@@ -19,7 +19,7 @@ fn works_in_a_vrf(topology: Topology, plan: Plan, modes: &[Mode]) -> Result<()> 
     }
     let server = net.serve(ServerKind::Vsftpd)?;
     for mode in modes {
-        net.session(Client::Curl, *mode, &server, &STANDARD)?;
+        net.session(Client::Curl, *mode, &server, &FEW)?;
     }
     net.finish()
 }

@@ -20,7 +20,7 @@ pub use client::Client;
 pub use footprint::Footprint;
 pub use net::{Net, Setup};
 pub use server::{Server, ServerKind};
-pub use session::{Mode, STANDARD, Transfer};
+pub use session::{FEW, Mode, STANDARD, Transfer};
 pub use topology::{Plan, Topology};
 
 use std::time::Duration;

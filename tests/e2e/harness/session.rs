@@ -70,6 +70,9 @@ pub const STANDARD: [Transfer; 12] = [
     Transfer::Put("small"),
 ];
 
+/// A large file and a small one: for an emulated machine, which is slow.
+pub const FEW: [Transfer; 2] = [Transfer::Get("large"), Transfer::Put("small")];
+
 /// A transfer as a client is told to do it.
 #[derive(Debug, Clone)]
 pub struct Step {

@@ -358,6 +358,8 @@ impl Layout {
                     Tunnel::Vxlan => String::from("udp dport 4789 accept"),
                     Tunnel::Ipip => String::from("ip protocol 4 accept"),
                     Tunnel::Gre => String::from("ip protocol 47 accept"),
+                    Tunnel::WireGuard => String::from("udp dport 51820 accept"),
+                    Tunnel::Xfrm | Tunnel::Vti => String::from("ip protocol esp accept"),
                 },
                 ..Firewall::default()
             },
