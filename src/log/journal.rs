@@ -15,7 +15,7 @@ use tracing_subscriber::layer::Context;
 const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Whether standard error leads into the journal: `JOURNAL_STREAM` names its device and inode (systemd.exec(5)).
-pub fn is_stderr() -> bool {
+pub fn leads_to_journal() -> bool {
     let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
     rustix::fs::fstat(io::stderr().as_fd())
         .is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
@@ -48,9 +48,9 @@ impl<S: Subscriber> Layer<S> for Journal {
         let mut text = Text::default();
         event.record(&mut text);
         self.send(*event.metadata().level(), &text);
-        let lost = self.lost.load(Ordering::Relaxed);
-        if lost > 0 && self.socket.send_to(&entry(Level::WARN, &Text::of_lost(lost)), SOCKET).is_ok() {
-            self.lost.fetch_sub(lost, Ordering::Relaxed);
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 && self.socket.send_to(&entry(Level::WARN, &Text::of_lost(lost)), SOCKET).is_err() {
+            self.lost.fetch_add(lost, Ordering::Relaxed);
         }
     }
 }

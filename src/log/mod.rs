@@ -18,7 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use journal::Journal;
 use standard_error::StandardError;
 
-pub use journal::is_stderr as leads_to_journal;
+pub use journal::leads_to_journal;
 
 /// Whether standard error is a terminal whose user wants colour (`NO_COLOR`, no-color.org).
 fn wants_colour() -> bool {
@@ -52,8 +52,7 @@ pub fn start() {
     match leads_to_journal().then(Journal::open) {
         Some(Ok(journal)) => log.with(journal).init(),
         _ => {
-            let lines =
-                tracing_subscriber::fmt::layer().with_writer(StandardError::default()).with_target(false);
+            let lines = tracing_subscriber::fmt::layer().with_writer(StandardError::new()).with_target(false);
             log.with(lines.with_ansi(wants_colour())).init();
         }
     }

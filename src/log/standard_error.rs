@@ -1,22 +1,59 @@
 //! Log lines for standard error, be it a file, a terminal or the pipe of a service manager.
 
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, StderrLock, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use rustix::io::retry_on_intr;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-/// What a pipe that is ready takes without waiting, in bytes (pipe(7), `PIPE_BUF`).
+/// As much as a pipe that is ready takes, in bytes: Linux calls one ready that has a page free (`pipe_poll`).
 const PIPE_BUF: usize = 4096;
 
-/// Standard error, and how many lines it has not taken. Not made non-blocking instead, because other programs share the
+/// Standard error, and how many lines it has not taken. It is not made non-blocking itself, because other programs share the
 /// open file: the terminal's shell for one.
-#[derive(Default)]
 pub struct StandardError {
+    /// The terminal, opened once more and non-blocking: one that is ready for a byte may make a line wait.
+    terminal: Option<File>,
     lost: AtomicU64,
+}
+
+impl StandardError {
+    /// Finds out what it is.
+    pub fn new() -> Self {
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+        let open = || OpenOptions::new().write(true).custom_flags(flags).open("/proc/self/fd/2").ok();
+        // Another user's can't be opened.
+        Self { terminal: io::stderr().is_terminal().then(open).flatten(), lost: AtomicU64::new(0) }
+    }
+
+    /// Writes all of it, unless that would have to wait.
+    fn put(&self, err: &mut StderrLock<'_>, line: &[u8]) -> io::Result<()> {
+        if let Some(mut terminal) = self.terminal.as_ref() {
+            return terminal.write_all(line);
+        }
+        for part in line.chunks(PIPE_BUF) {
+            let mut fds = [PollFd::new(&*err, PollFlags::OUT)];
+            if retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())))? == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            err.write_all(part)?;
+        }
+        Ok(())
+    }
+
+    fn told_of_lost(&self, lines: u64) -> String {
+        // Of the first of them, a terminal may have taken the beginning.
+        let mut text = String::from(if self.terminal.is_some() { "\n" } else { "" });
+        // Fails where it is a year of five digits: then without the time.
+        SystemTime.format_time(&mut Writer::new(&mut text)).ok();
+        text + &format!("  WARN {lines} log lines are lost, which standard error did not take\n")
+    }
 }
 
 impl<'a> MakeWriter<'a> for StandardError {
@@ -30,11 +67,13 @@ impl<'a> MakeWriter<'a> for StandardError {
 /// A line at a time.
 impl Write for &StandardError {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // Whoever holds it is the only one who counts.
+        let mut err = io::stderr().lock();
         let lost = self.lost.load(Ordering::Relaxed);
-        if lost > 0 && put(told_of_lost(lost).as_bytes()).is_ok() {
-            self.lost.fetch_sub(lost, Ordering::Relaxed);
+        if lost > 0 && self.put(&mut err, self.told_of_lost(lost).as_bytes()).is_ok() {
+            self.lost.store(0, Ordering::Relaxed);
         }
-        if put(line).is_err() {
+        if self.put(&mut err, line).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -43,24 +82,4 @@ impl Write for &StandardError {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Writes all of it, unless that would have to wait.
-fn put(line: &[u8]) -> io::Result<()> {
-    let mut out = io::stderr().lock();
-    for part in line.chunks(PIPE_BUF) {
-        let mut fds = [PollFd::new(&out, PollFlags::OUT)];
-        if retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())))? == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        out.write_all(part)?;
-    }
-    Ok(())
-}
-
-fn told_of_lost(lines: u64) -> String {
-    let mut text = String::new();
-    // Fails where it is a year of five digits: then without the time.
-    SystemTime.format_time(&mut Writer::new(&mut text)).ok();
-    text + &format!("  WARN {lines} log lines are lost, which standard error did not take\n")
 }
