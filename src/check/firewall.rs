@@ -1,6 +1,7 @@
 //! The administrator's chains: which of them drop by default, whether control connections get through them, and whether
 //! the first packets of data connections do, by the bit of the mark that ftpalg gives them.
 
+use super::accept_in;
 use super::finding::{Finding, Id, Mend};
 use super::packet::{Kind, SOME_PORT, Truth};
 use super::proc::{self, Process};
@@ -13,9 +14,6 @@ use crate::netfilter::Table;
 /// The priority at which nft-rules/ftpalg.nft marks the first packet of a data connection, in the hooks behind routing.
 /// Chains that come before it do not see the mark.
 pub const MARKED_AT: i64 = -5;
-
-/// The chain that Docker leaves to the administrator.
-const DOCKERS_USER_CHAIN: &str = "DOCKER-USER";
 
 /// What the firewall is looked at with.
 pub struct Firewall<'a> {
@@ -69,7 +67,7 @@ impl<'a> Firewall<'a> {
         if closed.is_empty() {
             found.push(Finding::right(Id::Chain, "no chain drops by default"));
         }
-        found.extend(self.dropping_by_interface(&closed));
+        found.extend(self.dropping_on_some_way(&closed));
         found.extend(self.control(&closed));
         found.extend(self.established(&closed));
         found
@@ -108,20 +106,11 @@ impl<'a> Firewall<'a> {
 
     /// The first packet of a data connection, with the bit of the mark or without.
     fn data_kind(&self, is_marked: bool) -> Kind<'a> {
-        let mark = (self.config.mark, if is_marked { self.config.mark } else { 0 });
-        Kind { destination: None, dialled: None, mark, ..self.control_kind(0) }
+        Kind::new_data(self.config.mark, is_marked)
     }
 
-    /// The chain of `accept-in` in which ftpalg's rule lets data connections through another: that one, or one that it
-    /// hands them on to.
-    fn listed(&self, chain: &'a Chain) -> Option<&'a Chain> {
-        let walk = self.walk(self.data_kind(true));
-        let is_meant = |name: &&ChainName| **name == chain.name || walk.hands_on(chain, name);
-        self.ruleset.chain(self.config.accept_in.iter().find(is_meant)?)
-    }
-
-    fn is_listed(&self, chain: &'a Chain) -> bool {
-        self.listed(chain).is_some()
+    fn covering(&self, chain: &'a Chain) -> Option<&'a Chain> {
+        accept_in::covering(self.config, self.ruleset, chain)
     }
 
     /// Whether data connections must get through it: control connections do, one way or another.
@@ -135,9 +124,9 @@ impl<'a> Firewall<'a> {
     fn data(&self, one: &Closed<'a>, all: &[Closed<'a>]) -> Option<Finding> {
         let (name, how) = (&one.chain.name, one.how());
         let right = |what: String| Some(Finding::right(Id::Chain, what));
-        let is_listed = self.is_listed(one.chain);
+        let covering = self.covering(one.chain);
         let passes = matches!(self.walk(self.data_kind(true)).fate(one.chain), Fate::Passes);
-        if (is_listed || self.is_needed(one, all)) && one.comes_before_the_mark() {
+        if (covering.is_some() || self.is_needed(one, all)) && one.comes_before_the_mark() {
             let what = format!(
                 "{how}, before ftpalg has marked data connections (hook {}, priority {}): no rule there can tell them",
                 one.base.hook, one.base.priority
@@ -149,25 +138,26 @@ impl<'a> Firewall<'a> {
             return Some(Finding::wrong(Id::ChainBeforeMark, what, Mend::advice(mend)));
         }
         let owned = self.owner_of(name);
-        if let Some(table) = owned.filter(|_| !passes && (is_listed || self.is_needed(one, all))) {
+        if let Some(table) = owned.filter(|_| !passes && (covering.is_some() || self.is_needed(one, all))) {
             return Some(in_owned_table(&how, table));
         }
-        match (is_listed, passes) {
-            (true, true) => right(format!("{how}; data connections pass it by ftpalg's rule")),
-            (true, false) if !self.daemon_runs => {
-                right(format!("{how}; accept-in names it, so the daemon puts its rule there when it starts"))
-            }
-            (true, false) => Some(self.without_rule(one.chain, &how)),
-            (false, true) => right(format!("{how}; a rule of yours accepts data connections by their mark")),
-            (false, false) if self.is_needed(one, all) => Some(self.not_listed(one, all)),
-            (false, false) => right(format!(
+        match (covering, passes) {
+            (Some(_), true) => right(format!("{how}; data connections pass it by ftpalg's rule")),
+            (Some(listed), false) if !self.daemon_runs => right(format!(
+                "{how}; accept-in names {}, so the daemon puts its rule there when it starts",
+                listed.name
+            )),
+            (Some(listed), false) => Some(self.without_rule(listed, &how)),
+            (None, true) => right(format!("{how}; a rule of yours accepts data connections by their mark")),
+            (None, false) if self.is_needed(one, all) => Some(self.not_listed(one, all)),
+            (None, false) => right(format!(
                 "{how}, control connections as well: FTP does not pass it, and needs no rule there"
             )),
         }
     }
 
     /// Chains that accept by default, except on some way from one interface to another or to this host.
-    fn dropping_by_interface(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
+    fn dropping_on_some_way(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
         let is_closed = |chain: &Chain| closed.iter().any(|one| one.chain.name == chain.name);
         let open = self.ruleset.base_chains().filter(|(chain, base)| {
             base.kind != "nat"
@@ -177,36 +167,51 @@ impl<'a> Firewall<'a> {
         });
         let control: Vec<_> = self.config.control_ports.iter().map(|port| self.control_kind(*port)).collect();
         let data = Kind { destination: Some(SOME_PORT), ..self.data_kind(true) };
-        let dropping: Vec<_> = open
-            .filter_map(|(chain, _)| Some((chain, Ways::of(self.ruleset, chain).shut(&control, data)?)))
+        let mut found = Vec::new();
+        let mut dropping = Vec::new();
+        for (chain, _) in open {
+            let ways = Ways::of(self.ruleset, chain);
+            match ways.shut(&control, data) {
+                Some((way, fate)) => dropping.push((chain, way, fate)),
+                None if !ways.are_all => found.push(not_all_looked_at(&chain.name)),
+                None => {}
+            }
+        }
+        let unlisted: Vec<_> = dropping
+            .iter()
+            .map(|(chain, ..)| *chain)
+            .filter(|chain| self.covering(chain).is_none())
             .collect();
-        let unlisted: Vec<_> =
-            dropping.iter().map(|(chain, _)| *chain).filter(|chain| !self.is_listed(chain)).collect();
         let line = self.accept_in(closed, &unlisted);
-        let found = dropping.iter().filter_map(|(chain, (way, rule))| {
-            let how = format!("{} accepts by default, but its {rule} drops what is new {way}", chain.name);
+        for (chain, way, fate) in dropping {
+            let by = match fate {
+                Fate::DroppedBy(rule) => rule.to_string(),
+                _ => "policy".to_owned(),
+            };
+            let how = format!("{} accepts by default, but its {by} drops what is new {way}", chain.name);
             if let Some(table) = self.owner_of(&chain.name) {
-                return Some(in_owned_table(&how, table));
+                found.push(in_owned_table(&how, table));
+            } else if let Some(listed) = self.covering(chain) {
+                found.extend(self.daemon_runs.then(|| self.without_rule(listed, &how)));
+            } else {
+                let what = format!(
+                    "{how}, and accept-in does not name it: data connections that go that way are dropped"
+                );
+                let mend = Mend::Setting { file: self.file.to_owned(), line: line.clone() };
+                found.push(Finding::warning(Id::ChainDropsByInterface, what, mend));
             }
-            if self.is_listed(chain) {
-                return self.daemon_runs.then(|| self.without_rule(chain, &how));
-            }
-            let what = format!(
-                "{how}, and accept-in does not name it: data connections that go that way are dropped"
-            );
-            let mend = Mend::Setting { file: self.file.to_owned(), line: line.clone() };
-            Some(Finding::warning(Id::ChainDropsByInterface, what, mend))
-        });
-        found.collect()
+        }
+        found
     }
 
     fn owner_of(&self, name: &ChainName) -> Option<&'a Table> {
         self.ruleset.owned.iter().find(|table| table.has(name))
     }
 
-    fn without_rule(&self, chain: &'a Chain, how: &str) -> Finding {
+    /// About the rule in a chain of `accept-in` that does not let data connections through.
+    fn without_rule(&self, listed: &Chain, how: &str) -> Finding {
         let marked = self.walk(self.data_kind(true));
-        let has_rule = self.listed(chain).unwrap_or(chain).rules.iter().any(|rule| {
+        let has_rule = listed.rules.iter().any(|rule| {
             rule.expr.iter().any(|expression| expression.get("accept").is_some())
                 && marked.meets(rule) == Truth::Yes
         });
@@ -220,7 +225,7 @@ impl<'a> Firewall<'a> {
         }
     }
 
-    fn not_listed(&self, one: &Closed<'_>, all: &[Closed<'_>]) -> Finding {
+    fn not_listed(&self, one: &Closed<'_>, all: &[Closed<'a>]) -> Finding {
         let what = format!(
             "{}, and accept-in does not name it: control connections pass it, their data connections do not",
             one.how()
@@ -228,19 +233,19 @@ impl<'a> Firewall<'a> {
         Finding::wrong(Id::ChainNotInAcceptIn, what, self.setting(all))
     }
 
-    fn setting(&self, all: &[Closed<'_>]) -> Mend {
+    fn setting(&self, all: &[Closed<'a>]) -> Mend {
         Mend::Setting { file: self.file.to_owned(), line: self.accept_in(all, &[]) }
     }
 
     /// `accept-in` as it should be: what exists of it, and every chain besides that needs to be there.
-    fn accept_in(&self, all: &[Closed<'_>], besides: &[&Chain]) -> String {
+    fn accept_in(&self, all: &[Closed<'a>], besides: &[&'a Chain]) -> String {
         let mut names: Vec<_> = self.config.accept_in.iter().filter(|name| self.exists(name)).collect();
         let needed = all.iter().filter(|one| self.is_needed(one, all) && !one.comes_before_the_mark());
         let passes =
-            |one: &&Closed<'_>| matches!(self.walk(self.data_kind(true)).fate(one.chain), Fate::Passes);
+            |one: &&Closed<'a>| matches!(self.walk(self.data_kind(true)).fate(one.chain), Fate::Passes);
         let lacking = needed.filter(|one| !passes(one)).map(|one| one.chain);
         for chain in lacking.chain(besides.iter().copied()) {
-            let name = self.place_of_rule(chain);
+            let name = accept_in::place(self.config, self.ruleset, chain);
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -249,22 +254,11 @@ impl<'a> Firewall<'a> {
         format!("accept-in = {names:?}")
     }
 
-    /// Where the rule for a chain belongs. Docker puts its own rules on top whenever it starts, but leaves one chain
-    /// that comes before them to the administrator.
-    fn place_of_rule<'b>(&self, chain: &'b Chain) -> &'b ChainName
-    where
-        'a: 'b,
-    {
-        let name = ChainName { chain: DOCKERS_USER_CHAIN.to_owned(), ..chain.name.clone() };
-        let is_called = |theirs: &&Chain| self.walk(self.data_kind(true)).hands_on(chain, &theirs.name);
-        self.ruleset.chain(&name).filter(is_called).map_or(&chain.name, |theirs| &theirs.name)
-    }
-
     fn exists(&self, name: &ChainName) -> bool {
         self.ruleset.chain(name).is_some()
     }
 
-    fn missing_chains(&self, all: &[Closed<'_>]) -> Vec<Finding> {
+    fn missing_chains(&self, all: &[Closed<'a>]) -> Vec<Finding> {
         let missing = self.config.accept_in.iter().filter(|name| !self.exists(name));
         missing
             .map(|name| {
@@ -286,8 +280,8 @@ impl<'a> Firewall<'a> {
     /// there are none, in any.
     fn control(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
         let routed = || closed.iter().filter(|one| ["forward", "input"].contains(&one.base.hook.as_str()));
-        let is_listed = |one: &&Closed<'a>| self.is_listed(one.chain);
-        let hooks: Vec<_> = routed().filter(is_listed).map(|one| &one.base.hook).collect();
+        let is_covered = |one: &&Closed<'a>| self.covering(one.chain).is_some();
+        let hooks: Vec<_> = routed().filter(is_covered).map(|one| &one.base.hook).collect();
         let meant: Vec<_> =
             routed().filter(|one| hooks.is_empty() || hooks.contains(&&one.base.hook)).collect();
         if meant.is_empty() {
@@ -342,7 +336,8 @@ impl<'a> Firewall<'a> {
     fn established(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
         // Only the first packet of a data connection is marked.
         let kind = Kind { state: "established", ..self.data_kind(false) };
-        let matters = closed.iter().filter(|one| self.is_listed(one.chain) || self.is_needed(one, closed));
+        let matters =
+            closed.iter().filter(|one| self.covering(one.chain).is_some() || self.is_needed(one, closed));
         let lacking = matters.filter(|one| self.walk(kind).accepting(one.chain).is_none());
         lacking
             .map(|one| {
@@ -355,6 +350,13 @@ impl<'a> Firewall<'a> {
             })
             .collect()
     }
+}
+
+fn not_all_looked_at(chain: &ChainName) -> Finding {
+    let what = format!(
+        "not looked at: some of the ways through {chain}, because its table's rules name too many interfaces"
+    );
+    Finding::unseen(Id::NotLookedAt, what, Mend::command(format!("nft list chain {chain}")))
 }
 
 fn in_owned_table(how: &str, table: &Table) -> Finding {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::accept_in::covering;
 use super::finding::{Finding, Id, Mend};
 use super::firewall::MARKED_AT;
 use super::packet::as_u32;
@@ -84,7 +85,7 @@ fn taken_off(config: &Config, ruleset: &Ruleset) -> Option<Finding> {
         |base: &Base| matches!(&*base.hook, "forward" | "input" | "output") && base.priority > MARKED_AT;
     let chains = ruleset
         .base_chains()
-        .filter(|(chain, base)| is_between(base) && !config.accept_in.contains(&chain.name));
+        .filter(|(chain, base)| is_between(base) && covering(config, ruleset, chain).is_none());
     let rules: Vec<_> =
         chains.flat_map(|(chain, _)| chain.rules.iter().filter(sets_all)).map(Rule::to_string).collect();
     if rules.is_empty() {

@@ -1,6 +1,7 @@
 //! `ftpalg check`: reads the configuration, the kernel and the live ruleset, and says what is right and what is not, each
 //! with its mend. It changes nothing and opens no queue; docs/check.md explains every finding.
 
+mod accept_in;
 mod again;
 mod configuration;
 mod daemon;

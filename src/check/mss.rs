@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::accept_in::covering;
 use super::finding::{Finding, Id, Mend};
 use super::ruleset::{Chain, Rule, Ruleset};
 use crate::config::{ChainName, Config};
@@ -38,7 +39,7 @@ pub fn look(config: &Config, ruleset: &Ruleset, listing: &mut Listing) -> Result
 
 fn passed_by<'a>(config: &Config, ruleset: &'a Ruleset) -> Vec<&'a Rule> {
     let (listed, others): (Vec<_>, Vec<_>) =
-        ruleset.base_chains().partition(|(chain, _)| config.accept_in.contains(&chain.name));
+        ruleset.base_chains().partition(|(chain, _)| covering(config, ruleset, chain).is_some());
     let is_of = |family: &str, other: &str| family == other || other == "inet";
     let clamps = |chain: &'a Chain| {
         let rules = reached_from(ruleset, chain).into_iter().flat_map(|chain| &chain.rules);

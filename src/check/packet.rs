@@ -63,6 +63,12 @@ impl<'a> Kind<'a> {
         Kind { state: "new", source: None, destination, dialled, mark, comes_in: None, goes_out: None }
     }
 
+    /// The first packet of a data connection, with this bit of the mark or without.
+    pub fn new_data(mark: u32, is_marked: bool) -> Self {
+        let mark = (mark, if is_marked { mark } else { 0 });
+        Kind { destination: None, dialled: None, mark, ..Self::new_control(0, 0) }
+    }
+
     /// The packets of control connections to this port: those to the server, those to the client.
     pub fn control_both_ways(port: u16, mark: u32) -> [Self; 2] {
         let client = Some(SOME_PORT);
@@ -70,6 +76,9 @@ impl<'a> Kind<'a> {
         [to_server, Kind { source: Some(port), destination: client, ..to_server }]
     }
 }
+
+/// The element of a set or a map that stands for whatever no other one stands for.
+pub const CATCH_ALL: &str = "*";
 
 /// What named sets hold, as far as it is known.
 pub type Sets = HashMap<SetName, Vec<Value>>;
@@ -99,7 +108,9 @@ pub fn holds(condition: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Tr
     };
     let op = condition.get("op").and_then(Value::as_str).unwrap_or("==");
     let truth = match (known(left, kind), op) {
-        (Known::Unknown, _) if left.get("concat").is_some() => return one_of(left, right, kind, rule, sets),
+        (Known::Unknown, _) if left.get("concat").is_some() => {
+            listed(right, rule, sets).map_or(Truth::Maybe, |list| one_of(left, list, kind, rule, sets))
+        }
         (Known::Unknown, _) => return Truth::Maybe,
         (Known::Foreign, _) => return Truth::No,
         (Known::Number(number), "<" | ">" | "<=" | ">=") => return ordered(number, op, right),
@@ -112,7 +123,7 @@ pub fn holds(condition: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Tr
 /// Whether a value that a rule looks up, as `vmap` does, is this key, for packets of a kind.
 pub fn is_key(looked_at: &Value, key: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Truth {
     match known(looked_at, kind) {
-        Known::Unknown => one_of(looked_at, &Value::Array(vec![key.clone()]), kind, rule, sets),
+        Known::Unknown => one_of(looked_at, std::slice::from_ref(key), kind, rule, sets),
         Known::Foreign => Truth::No,
         known => is_one(&known, key, rule, sets),
     }
@@ -178,15 +189,17 @@ fn ordered(number: u32, op: &str, right: &Value) -> Truth {
 
 /// Whether what is known is among what a rule names: a value, a range, a list, a set.
 fn is_one(known: &Known<'_>, right: &Value, rule: &Rule, sets: &Sets) -> Truth {
-    if let Some(name) = right.as_str().and_then(|name| name.strip_prefix('@')) {
-        let place = (rule.chain.family.clone(), rule.chain.table.clone(), name.to_owned());
-        return sets.get(&place).map_or(Truth::Maybe, |list| any(list, |one| is_one(known, one, rule, sets)));
-    }
-    if let Some(list) = right.as_array().or_else(|| right.get("set")?.as_array()) {
+    if let Some(list) = listed(right, rule, sets) {
         return any(list, |one| is_one(known, one, rule, sets));
+    }
+    if right.as_str().is_some_and(|name| name.starts_with('@')) {
+        return Truth::Maybe;
     }
     if let Some(inside) = right.get("elem").and_then(|elem| elem.get("val")) {
         return is_one(known, inside, rule, sets);
+    }
+    if right.as_str() == Some(CATCH_ALL) {
+        return Truth::Yes;
     }
     match known {
         Known::Number(number) => is_number(*number, right),
@@ -224,18 +237,13 @@ fn any(list: &[Value], is_so: impl FnMut(&Value) -> Truth) -> Truth {
 }
 
 /// The same for a concatenation, part by part.
-fn one_of(left: &Value, right: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Truth {
+fn one_of(left: &Value, list: &[Value], kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Truth {
     let Some(parts) = left.get("concat").and_then(Value::as_array) else { return Truth::Maybe };
-    let list = right.get("set").unwrap_or(right);
-    if let Some(name) = list.as_str().and_then(|name| name.strip_prefix('@')) {
-        let place = (rule.chain.family.clone(), rule.chain.table.clone(), name.to_owned());
-        return sets
-            .get(&place)
-            .map_or(Truth::Maybe, |list| one_of(left, &Value::Array(list.clone()), kind, rule, sets));
-    }
-    let Some(list) = list.as_array() else { return Truth::Maybe };
     any(list, |element| {
         let element = element.get("elem").and_then(|elem| elem.get("val")).unwrap_or(element);
+        if element.as_str() == Some(CATCH_ALL) {
+            return Truth::Yes;
+        }
         let values = element.get("concat").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let all = parts.iter().zip(values).map(|(part, value)| match known(part, kind) {
             Known::Unknown => Truth::Maybe,
@@ -244,4 +252,13 @@ fn one_of(left: &Value, right: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets
         });
         if values.is_empty() { Truth::Maybe } else { all.min().unwrap_or(Truth::Maybe) }
     })
+}
+
+/// The elements of a set or map that a rule holds or names; `None`: it is none, or is not known.
+pub fn listed<'a>(value: &'a Value, rule: &Rule, sets: &'a Sets) -> Option<&'a [Value]> {
+    if let Some(name) = value.as_str().and_then(|name| name.strip_prefix('@')) {
+        let place = (rule.chain.family.clone(), rule.chain.table.clone(), name.to_owned());
+        return sets.get(&place).map(Vec::as_slice);
+    }
+    value.get("set").unwrap_or(value).as_array().map(Vec::as_slice)
 }

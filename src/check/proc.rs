@@ -35,18 +35,26 @@ pub struct Bridge {
     pub name: String,
     /// Whether IPv4 that it passes on comes to the hooks of IPv4 (br_netfilter), by its own switch or that of all bridges.
     pub calls_iptables: bool,
+    /// The same of IPv6.
+    pub calls_ip6tables: bool,
 }
 
-/// The bridges of this network namespace, in the order of their names.
+/// The bridges, in the order of their names: those of the network namespace in which `/sys` was mounted.
 pub fn bridges() -> Vec<Bridge> {
-    let all_call = sysctl("net.bridge.bridge-nf-call-iptables") == Some(1);
     let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let mut bridges: Vec<_> = entries
         .filter(|entry| fs::read_dir(entry.path().join("brif")).is_ok_and(|ports| ports.count() > 1))
         .filter_map(|entry| {
-            let calls = fs::read_to_string(entry.path().join("bridge/nf_call_iptables"));
-            let calls_iptables = all_call || calls.is_ok_and(|calls| calls.trim() == "1");
-            Some(Bridge { name: entry.file_name().into_string().ok()?, calls_iptables })
+            let calls = |tables: &str| {
+                let own = fs::read_to_string(entry.path().join(format!("bridge/nf_call_{tables}")));
+                sysctl(&format!("net.bridge.bridge-nf-call-{tables}")) == Some(1)
+                    || own.is_ok_and(|own| own.trim() == "1")
+            };
+            Some(Bridge {
+                name: entry.file_name().into_string().ok()?,
+                calls_iptables: calls("iptables"),
+                calls_ip6tables: calls("ip6tables"),
+            })
         })
         .collect();
     bridges.sort_unstable_by(|a, b| a.name.cmp(&b.name));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::accept_in::covering;
 use super::finding::{Finding, Id, Mend};
 use super::proc::{self, Bridge};
 use super::ruleset::Ruleset;
@@ -10,8 +11,10 @@ use crate::netfilter::marked_routes;
 
 /// Whether this host forwards, where data connections are to be forwarded.
 pub fn forwarding(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
-    let mut forwards = config.accept_in.iter().filter_map(|name| ruleset.chain(name)?.base.as_ref());
-    if !forwards.any(|base| base.hook == "forward") {
+    let forward = ruleset.base_chains().filter(|(_, base)| base.hook == "forward").map(|(chain, _)| chain);
+    let covered = forward.filter(|chain| covering(config, ruleset, chain).is_some());
+    let families: Vec<_> = covered.map(|chain| chain.name.family.as_str()).collect();
+    if families.is_empty() {
         return Vec::new();
     }
     let is_on = |version| {
@@ -19,9 +22,11 @@ pub fn forwarding(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
             || proc::by_interface(version, "forwarding").values().any(|on| *on == 1)
     };
     let (v4, v6) = (is_on("ipv4"), is_on("ipv6"));
-    let bridges = proc::bridges();
-    if !v4 && !v6 && !bridges.is_empty() {
-        return vec![bridging(&bridges)];
+    if !v4 && !v6 && networks4().len() <= 1 && networks6().len() <= 1 {
+        let bridges = proc::bridges();
+        if !bridges.is_empty() {
+            return vec![bridging(&bridges, &families)];
+        }
     }
     let mend4 = || Mend::command("sysctl -w net.ipv4.ip_forward=1");
     let mend6 = || Mend::command("sysctl -w net.ipv6.conf.all.forwarding=1");
@@ -49,10 +54,16 @@ pub fn forwarding(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
     }
 }
 
-/// Whether what bridges pass on comes to the forward chain (br_netfilter), on a host that does nothing but bridge.
-fn bridging(bridges: &[Bridge]) -> Finding {
-    let filtered: Vec<_> =
-        bridges.iter().filter(|bridge| bridge.calls_iptables).map(|bridge| bridge.name.as_str()).collect();
+/// Whether what bridges pass on comes to the forward chains of these families (br_netfilter), on a host that does nothing but
+/// bridge.
+fn bridging(bridges: &[Bridge], families: &[&str]) -> Finding {
+    let comes_to = |bridge: &Bridge, family: &str| match family {
+        "ip" => bridge.calls_iptables,
+        "ip6" => bridge.calls_ip6tables,
+        _ => bridge.calls_iptables && bridge.calls_ip6tables,
+    };
+    let is_filtered = |bridge: &&Bridge| families.iter().all(|family| comes_to(bridge, family));
+    let filtered: Vec<_> = bridges.iter().filter(is_filtered).map(|bridge| bridge.name.as_str()).collect();
     if filtered.is_empty() {
         let names: Vec<_> = bridges.iter().map(|bridge| bridge.name.as_str()).collect();
         let what = format!(

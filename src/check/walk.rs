@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::packet::{Kind, Sets, Truth, holds, is_key};
+use super::packet::{CATCH_ALL, Kind, Sets, Truth, holds, is_key, listed};
 use super::ruleset::{Chain, Rule, Ruleset};
 use crate::config::ChainName;
 
@@ -89,25 +89,50 @@ impl<'a> Walk<'a> {
         matches!(self.fate(chain), Fate::Passes) || self.accepting(chain).is_some()
     }
 
-    /// The rule that drops all of the packets, if none before it may accept some.
-    pub fn dropping(&self, chain: &'a Chain) -> Option<&'a Rule> {
-        match self.fate(chain) {
-            Fate::DroppedBy(rule) if self.accepting(chain).is_none() => Some(rule),
-            _ => None,
-        }
+    /// How all of the packets are dropped, if no rule before that may accept some.
+    pub fn dropping(&self, chain: &'a Chain) -> Option<Fate<'a>> {
+        let fate = self.fate(chain);
+        (!matches!(fate, Fate::Passes) && self.accepting(chain).is_none()).then_some(fate)
     }
 
-    /// Whether a chain hands all that come to a rule of it on to another.
+    /// Whether a chain hands all of the packets on to another, before anything drops or accepts some or sets their mark.
     pub fn hands_on(&self, chain: &'a Chain, to: &ChainName) -> bool {
-        let is_meant = |rule: &Rule, name: &str| {
-            name == to.chain && ChainName { chain: name.to_owned(), ..rule.chain.clone() } == *to
-        };
-        chain.rules.iter().any(|rule| {
-            self.verdicts(rule).iter().any(|(truth, verdict)| match verdict {
-                Verdict::Jump(name) | Verdict::Goto(name) => *truth == Truth::Yes && is_meant(rule, name),
+        for rule in &chain.rules {
+            let verdicts = self.verdicts(rule);
+            let leads_there = |(truth, verdict): &(Truth, Verdict<'_>)| match verdict {
+                Verdict::Jump(name) | Verdict::Goto(name) => {
+                    *truth == Truth::Yes
+                        && *name == to.chain
+                        && rule.chain.table == to.table
+                        && rule.chain.family == to.family
+                }
                 _ => false,
-            })
-        })
+            };
+            if verdicts.iter().any(leads_there) {
+                return true;
+            }
+            if self.decides(rule, 0) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Whether a rule, or one that it leads to, has a last word about some of the packets, or sets their mark.
+    fn decides(&self, rule: &'a Rule, depth: usize) -> bool {
+        let sets_mark = |expression: &Value| {
+            let key = expression.get("mangle").and_then(|mangle| mangle.get("key")?.get("meta")?.get("key"));
+            key.and_then(Value::as_str) == Some("mark")
+        };
+        let is_last = |verdict: &Verdict<'a>| match verdict {
+            Verdict::Accept | Verdict::Drop => true,
+            Verdict::Return => false,
+            Verdict::Jump(name) | Verdict::Goto(name) => self
+                .target(rule, name, depth)
+                .is_some_and(|inner| inner.rules.iter().any(|rule| self.decides(rule, depth + 1))),
+        };
+        self.verdicts(rule).iter().any(|(_, verdict)| is_last(verdict))
+            || (self.meets(rule) != Truth::No && rule.expr.iter().any(sets_mark))
     }
 
     /// The rules of a sort that packets come to and whose conditions hold for them: for some, or for all.
@@ -197,26 +222,32 @@ impl<'a> Walk<'a> {
                 return Vec::new();
             }
             if let Some(map) = expression.get("vmap") {
-                verdicts
-                    .extend(self.looked_up(map, rule).map(|(is_it, verdict)| (truth.min(is_it), verdict)));
+                let found = self.looked_up(map, rule).into_iter();
+                verdicts.extend(found.map(|(is_it, verdict)| (truth.min(is_it), verdict)));
             }
             verdicts.extend(verdict(expression).map(|verdict| (truth, verdict)));
         }
         verdicts
     }
 
-    /// The verdicts of a verdict map that may be meant.
-    fn looked_up(&self, map: &'a Value, rule: &'a Rule) -> impl Iterator<Item = (Truth, Verdict<'a>)> {
+    /// The verdicts of a verdict map that may be meant: one, if that is certain.
+    fn looked_up(&self, map: &'a Value, rule: &'a Rule) -> Vec<(Truth, Verdict<'a>)> {
         let key = map.get("key").unwrap_or(&Value::Null);
-        let data = map.get("data").unwrap_or(&Value::Null);
-        let place = |name: &str| (rule.chain.family.clone(), rule.chain.table.clone(), name.to_owned());
-        let named = data.as_str().and_then(|name| self.sets().get(&place(name.strip_prefix('@')?)));
-        let list = named.or_else(|| data.get("set")?.as_array()).map_or(&[][..], Vec::as_slice);
+        let list = map.get("data").and_then(|data| listed(data, rule, self.sets())).unwrap_or_default();
         let pairs = list.iter().filter_map(|pair| Some((pair.get(0)?, verdict(pair.get(1)?)?)));
-        pairs.filter_map(move |(value, verdict)| {
-            let is_it = is_key(key, value, &self.kind, rule, self.sets());
-            (is_it != Truth::No).then_some((is_it, verdict))
-        })
+        let (others, pairs): (Vec<_>, Vec<_>) =
+            pairs.partition(|(value, _)| value.as_str() == Some(CATCH_ALL));
+        let mut meant = Vec::new();
+        for (value, verdict) in pairs {
+            match is_key(key, value, &self.kind, rule, self.sets()) {
+                Truth::Yes => return vec![(Truth::Yes, verdict)],
+                Truth::Maybe => meant.push((Truth::Maybe, verdict)),
+                Truth::No => {}
+            }
+        }
+        let left = if meant.is_empty() { Truth::Yes } else { Truth::Maybe };
+        meant.extend(others.into_iter().map(|(_, verdict)| (left, verdict)));
+        meant
     }
 
     fn sets(&self) -> &'a Sets {

@@ -1,12 +1,11 @@
 //! Log lines for standard error, be it a file, a terminal or the pipe of a service manager.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IsTerminal, StderrLock, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::retry_on_intr;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -26,10 +25,10 @@ pub struct StandardError {
 impl StandardError {
     /// Finds out what it is.
     pub fn new() -> Self {
-        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-        let open = || OpenOptions::new().write(true).custom_flags(flags).open("/proc/self/fd/2").ok();
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         // Another user's can't be opened.
-        Self { terminal: io::stderr().is_terminal().then(open).flatten(), lost: AtomicU64::new(0) }
+        let open_again = || open("/proc/self/fd/2", flags, Mode::empty()).map(File::from).ok();
+        Self { terminal: io::stderr().is_terminal().then(open_again).flatten(), lost: AtomicU64::new(0) }
     }
 
     /// Writes all of it, unless that would have to wait.

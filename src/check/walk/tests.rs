@@ -168,3 +168,24 @@ fn what_is_certain() {
     let walk = Walk { ruleset: &ruleset, kind: DATA };
     assert!(matches!(walk.fate(&ruleset.chains[1]), Fate::DroppedBy(_)));
 }
+
+#[test]
+fn chains_that_others_hand_everything_on_to() {
+    let to = |chain: &str| ChainName { family: "inet".into(), table: "t".into(), chain: chain.into() };
+    let hands_on = |rules: &[(&str, &str)]| {
+        let ruleset = ruleset(rules);
+        Walk { ruleset: &ruleset, kind: DATA }.hands_on(&ruleset.chains[0], &to("x"))
+    };
+    let wan = r#"{"match":{"op":"==","left":{"meta":{"key":"iifname"}},"right":"wan"}}"#;
+    let jump = r#"{"jump":{"target":"x"}}"#;
+    let (some, drop) = (format!("{wan},{jump}"), format!("{wan},{DROP}"));
+    let established = format!("{ESTABLISHED},{ACCEPT}");
+    let sets_mark = r#"{"mangle":{"key":{"meta":{"key":"mark"}},"value":1}}"#;
+    assert!(hands_on(&[("forward", jump), ("forward", &drop)]));
+    assert!(hands_on(&[("forward", r#"{"counter":null}"#), ("forward", &established), ("forward", jump)]));
+    assert!(!hands_on(&[("forward", &some)]));
+    for before in [&drop, ACCEPT, DROP, sets_mark] {
+        assert!(!hands_on(&[("forward", before), ("forward", jump)]), "{before}");
+    }
+    assert!(!hands_on(&[("open", jump), ("forward", ACCEPT)]));
+}

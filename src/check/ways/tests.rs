@@ -30,6 +30,9 @@ fn rule(conditions: &[&str], verdict: &str) -> String {
     [conditions, &[verdict]].concat().join(",")
 }
 
+/// What stands for the handle where the policy drops.
+const POLICY: u64 = u64::MAX;
+
 /// The first way through `forward`, of policy accept, on which data connections are dropped, and the rule's handle. The
 /// first rule accepts what is established.
 #[track_caller]
@@ -44,21 +47,33 @@ fn shut_in(rules: &[(&str, String)]) -> Option<(String, u64)> {
 
 #[track_caller]
 fn shut_at(hook: &str, rules: &[(&str, String)]) -> Option<(String, u64)> {
-    let base = format!(r#""type":"filter","hook":"{hook}","prio":0,"policy":"accept""#);
+    shut_of(&ruleset(hook, "accept", rules))
+}
+
+/// Chains `forward`, `x` and `y` as libnftables 1.0.6 lists them.
+fn ruleset(hook: &str, policy: &str, rules: &[(&str, String)]) -> Ruleset {
+    let base = format!(r#","type":"filter","hook":"{hook}","prio":0,"policy":"{policy}""#);
     let chain = |name: &str, more: &str| {
         format!(r#"{{"chain":{{"family":"inet","table":"t","name":"{name}"{more}}}}}"#)
     };
-    let mut objects = vec![chain("forward", &format!(",{base}")), chain("x", ""), chain("y", "")];
+    let mut objects = vec![chain("forward", &base), chain("x", ""), chain("y", "")];
     for (handle, (chain, expr)) in rules.iter().enumerate() {
         objects.push(format!(
             r#"{{"rule":{{"family":"inet","table":"t","chain":"{chain}","handle":{handle},"expr":[{expr}]}}}}"#
         ));
     }
-    let ruleset = Ruleset::parse(&[format!(r#"{{"nftables":[{}]}}"#, objects.join(","))]).unwrap();
+    Ruleset::parse(&[format!(r#"{{"nftables":[{}]}}"#, objects.join(","))]).unwrap()
+}
+
+fn shut_of(ruleset: &Ruleset) -> Option<(String, u64)> {
     let control = Kind::new_control(21, 0x20_0000);
-    let data = Kind { destination: Some(SOME_PORT), dialled: None, mark: (0x20_0000, 0x20_0000), ..control };
-    let (way, rule) = Ways::of(&ruleset, &ruleset.chains[0]).shut(&[control], data)?;
-    Some((way.to_string(), rule.handle))
+    let data = Kind { destination: Some(SOME_PORT), ..Kind::new_data(0x20_0000, true) };
+    let (way, fate) = Ways::of(ruleset, &ruleset.chains[0]).shut(&[control], data)?;
+    let handle = match fate {
+        Fate::DroppedBy(rule) => rule.handle,
+        _ => POLICY,
+    };
+    Some((way.to_string(), handle))
 }
 
 #[test]
@@ -155,4 +170,91 @@ fn ways_to_this_host() {
     };
     assert_eq!(at_input(&ftp), Some(("from wan to this host".to_owned(), 2)));
     assert_eq!(at_input(&ssh), None);
+}
+
+#[test]
+fn interfaces_as_rules_name_them() {
+    let by_map = |pairs: &str| {
+        format!(r#"{{"vmap":{{"key":{{"meta":{{"key":"iifname"}}}},"data":{{"set":[{pairs}]}}}}}}"#)
+    };
+    let by_both = r#"{"match":{"op":"==","left":{"concat":[{"meta":{"key":"iifname"}},{"meta":{"key":"oifname"}}]},"right":{"set":[{"concat":["wan","lan"]}]}}}"#;
+    let from_wan = "from wan to another interface";
+    for (way, rules) in [
+        ("from ppp* to another interface", vec![("forward", rule(&[&comes_in("ppp*")], DROP))]),
+        ("from wan to lan", vec![("forward", rule(&[by_both], DROP))]),
+        // One that is in the map is not what stands for the rest of it.
+        (
+            "from another interface to lan",
+            vec![
+                ("x", r#"{"return":null}"#.to_owned()),
+                ("forward", by_map(r#"["lan",{"jump":{"target":"x"}}],["*",{"drop":null}]"#)),
+            ],
+        ),
+        (
+            from_wan,
+            vec![
+                ("x", r#"{"return":null}"#.to_owned()),
+                (
+                    "forward",
+                    by_map(
+                        r#"["lan",{"accept":null}],["wan",{"jump":{"target":"x"}}],["*",{"accept":null}]"#,
+                    ),
+                ),
+                ("forward", rule(&[&comes_in("wan")], DROP)),
+            ],
+        ),
+        // As a bridge passes it on.
+        (
+            "from br0 to br0",
+            vec![
+                ("forward", rule(&[&comes_in("br0"), &goes_out("br0"), &port("21")], ACCEPT)),
+                ("forward", rule(&[&comes_in("br0"), &goes_out("br0")], DROP)),
+            ],
+        ),
+    ] {
+        assert_eq!(shut(&rules), Some((way.to_owned(), rules.len() as u64)), "{rules:?}");
+    }
+}
+
+#[test]
+fn interfaces_in_a_named_set() {
+    let rules = [
+        ("forward", rule(&[ESTABLISHED], ACCEPT)),
+        ("forward", rule(&[&meta("iifname", "==", r#""@far""#)], DROP)),
+    ];
+    let mut ruleset = ruleset("forward", "accept", &rules);
+    assert_eq!(shut_of(&ruleset), None);
+    let place = ruleset.sets_referred_to().remove(0);
+    ruleset
+        .sets
+        .insert(place, serde_json::from_str(r#"["wan",{"elem":{"val":"dsl","timeout":5}}]"#).unwrap());
+    assert_eq!(shut_of(&ruleset), Some(("from dsl to another interface".to_owned(), 1)));
+}
+
+#[test]
+fn a_way_that_the_policy_drops() {
+    let rules = [
+        ("forward", rule(&[ESTABLISHED], ACCEPT)),
+        ("forward", rule(&[&comes_in("wan")], r#"{"return":null}"#)),
+        ("forward", ACCEPT.to_owned()),
+    ];
+    let found = shut_of(&ruleset("forward", "drop", &rules));
+    assert_eq!(found, Some(("from wan to another interface".to_owned(), POLICY)));
+}
+
+#[test]
+fn more_interfaces_than_are_looked_at() {
+    let accepts = |number: usize| ("forward", rule(&[&comes_in(&format!("br{number:03}"))], ACCEPT));
+    let many = |number: usize| {
+        let mut rules = vec![("forward", rule(&[ESTABLISHED], ACCEPT))];
+        rules.extend((0..number).flat_map(|one| [accepts(one), accepts(one)]));
+        rules.push(("forward", rule(&[&comes_in("wan")], DROP)));
+        ruleset("forward", "accept", &rules)
+    };
+    for (number, are_all) in [(MOST - 1, true), (MOST, false), (10 * MOST, false)] {
+        let ruleset = many(number);
+        assert_eq!(Ways::of(&ruleset, &ruleset.chains[0]).are_all, are_all, "{number}");
+        // What drops is looked at first.
+        assert!(shut_of(&ruleset).is_some_and(|(way, _)| way.starts_with("from wan")), "{number}");
+    }
 }

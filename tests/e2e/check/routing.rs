@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 
 use super::router::Router;
 use super::{FORWARD, RULESET};
+use crate::docker::Docker;
 
 #[test]
 fn the_kernel_s_helper_for_the_same_connections() -> Result<()> {
@@ -64,18 +65,40 @@ fn a_host_that_does_not_forward() -> Result<()> {
 fn a_host_that_does_nothing_but_bridge() -> Result<()> {
     let mut router = Router::running(RULESET, FORWARD)?;
     router.host.forwarding(false)?;
-    router.host.ip("link add bridge type bridge")?;
-    for port in ["near", "far"] {
-        router.host.ip(&format!("link add {port} type veth peer name {port}-end"))?;
-        router.host.ip(&format!("link set {port} master bridge"))?;
-    }
+    bridge(&router)?;
     router.is_all_right()?;
     router.host.sysctl("net.bridge.bridge-nf-call-iptables", "0")?;
     router.finds_and_mends("forwarding-off", "wrong")?;
     // A bridge has a switch of its own.
     router.host.sysctl("net.bridge.bridge-nf-call-iptables", "0")?;
     router.host.ip("link set bridge type bridge nf_call_iptables 1")?;
-    router.is_all_right()
+    router.is_all_right()?;
+    // A bridge may be the LAN of a router, which must forward.
+    router.host.ip("link set bridge up")?;
+    router.host.ip("address add 192.168.1.1/24 dev bridge")?;
+    router.host.ip("link add wan type veth peer name wan-end")?;
+    router.host.ip("link set wan-end up")?;
+    router.host.ip("link set wan up")?;
+    router.host.ip("address add 203.0.113.7/24 dev wan")?;
+    router.finds_and_mends("forwarding-off", "wrong")
+}
+
+/// A chain that Docker calls before its own is none of hook forward, but leads there.
+#[test]
+fn a_host_that_does_not_forward_for_containers() -> Result<()> {
+    let mut router = Router::running("table inet none", r#"accept-in = ["ip filter DOCKER-USER"]"#)?;
+    Docker::V20.load(&router.host)?;
+    router.is_all_right()?;
+    router.host.forwarding(false)?;
+    router.finds_and_mends("forwarding-off", "wrong")
+}
+
+fn bridge(router: &Router) -> Result<()> {
+    router.host.ip("link add bridge type bridge")?;
+    ["near", "far"].into_iter().try_for_each(|port| {
+        router.host.ip(&format!("link add {port} type veth peer name {port}-end"))?;
+        router.host.ip(&format!("link set {port} master bridge"))
+    })
 }
 
 /// Strict reverse-path filtering does not know of marks.
