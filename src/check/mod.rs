@@ -22,6 +22,7 @@ mod table;
 mod tracking;
 mod walk;
 mod ways;
+mod xtables;
 
 use std::io;
 use std::path::Path;
@@ -149,6 +150,17 @@ fn read(listing: &mut Listing) -> Result<Ruleset, ListingError> {
     };
     let mut ruleset = Ruleset::parse(&listings).map_err(unreadable)?;
     ruleset.owned = listing.owned_tables()?;
+    for chain in &mut ruleset.chains {
+        if chain.rules.iter().any(|rule| xtables::is_foreign(&rule.expr)) {
+            // One that has gone meanwhile stays as it was.
+            let texts = listing.rules(&chain.name).unwrap_or_default();
+            for rule in &mut chain.rules {
+                if let Some(text) = texts.get(&rule.handle) {
+                    xtables::translate(&mut rule.expr, text);
+                }
+            }
+        }
+    }
     for place in ruleset.sets_referred_to() {
         let (family, table, name) = &place;
         let set = listing.set(family, table, name).or_else(|_| listing.map(family, table, name));

@@ -107,6 +107,9 @@ pub fn holds(condition: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Tr
         return Truth::Maybe;
     };
     let op = condition.get("op").and_then(Value::as_str).unwrap_or("==");
+    if let Some(truth) = of_flags(left, op, right).filter(|_| kind.state == "new") {
+        return truth;
+    }
     let truth = match (known(left, kind), op) {
         (Known::Unknown, _) if left.get("concat").is_some() => {
             listed(right, rule, sets).map_or(Truth::Maybe, |list| one_of(left, list, kind, rule, sets))
@@ -156,9 +159,49 @@ fn known<'a>(expression: &Value, kind: &Kind<'a>) -> Known<'a> {
         }),
         ("ct", _, _, "proto-dst") if word("dir") == "original" => number(kind.dialled),
         ("ct", _, _, "proto-src") if word("dir") == "reply" => number(kind.dialled),
+        ("ct", _, _, "direction") if kind.state == "new" => Known::Word(&["original"]),
+        ("meta", _, _, "pkttype") => Known::Word(&["host", "unicast"]),
         ("&", ..) => masked(inside, kind),
         _ => Known::Unknown,
     }
+}
+
+/// Whether a condition on TCP's flags holds for a first packet, of which these are known: SYN alone (RFC 9293, 3.5). `None`: it
+/// looks at something else.
+fn of_flags(left: &Value, op: &str, right: &Value) -> Option<Truth> {
+    let is_flags = |value: &Value| {
+        value.get("payload").is_some_and(|it| {
+            it.get("protocol").is_some_and(|it| it == "tcp")
+                && it.get("field").is_some_and(|it| it == "flags")
+        })
+    };
+    let mask = match left.get("&") {
+        Some(operands) if is_flags(operands.get(0)?) => flags(operands.get(1)?)?,
+        None if is_flags(left) => u8::MAX,
+        _ => return None,
+    };
+    let (set, wanted) = (SYN & mask, flags(right)?);
+    let is_so = match op {
+        "in" => set & wanted != 0,
+        "==" => set == wanted,
+        "!=" => set != wanted,
+        _ => return None,
+    };
+    Some(is_so.into())
+}
+
+/// SYN's bit (RFC 9293, 3.1).
+const SYN: u8 = 0x02;
+
+/// The bits of TCP's flags that a rule names: one, or several in a list or an expression.
+fn flags(value: &Value) -> Option<u8> {
+    if let Some(list) = value.as_array().or_else(|| value.get("|")?.as_array()) {
+        return list.iter().map(flags).try_fold(0, |bits, one| Some(bits | one?));
+    }
+    const NAMES: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"];
+    let name = value.as_str();
+    let bit = NAMES.iter().position(|known| Some(*known) == name).map(|at| 1 << at);
+    bit.or_else(|| u8::try_from(value.as_u64()?).ok())
 }
 
 /// Bits of the mark that a rule cuts out.

@@ -74,6 +74,8 @@ pub struct Ruleset {
     pub sets: HashMap<SetName, Vec<Value>>,
     /// The tables that only the program that has made them may change.
     pub owned: Vec<Table>,
+    /// Where each chain stands among them.
+    places: HashMap<ChainName, usize>,
 }
 
 impl Ruleset {
@@ -99,10 +101,10 @@ impl Ruleset {
                 }
             }
         }
-        let places: HashMap<_, _> =
+        ruleset.places =
             ruleset.chains.iter().enumerate().map(|(at, chain)| (chain.name.clone(), at)).collect();
         for rule in rules {
-            let chain = places.get(&rule.chain).and_then(|at| ruleset.chains.get_mut(*at));
+            let chain = ruleset.places.get(&rule.chain).and_then(|at| ruleset.chains.get_mut(*at));
             if let Some(chain) = chain {
                 chain.rules.push(rule);
             }
@@ -112,7 +114,7 @@ impl Ruleset {
 
     /// A chain by its name.
     pub fn chain(&self, name: &ChainName) -> Option<&Chain> {
-        self.chains.iter().find(|chain| chain.name == *name)
+        self.chains.get(*self.places.get(name)?)
     }
 
     /// The base chains.

@@ -57,7 +57,22 @@ impl<'a> Walk<'a> {
     }
 
     fn certain(&self, chain: &'a Chain, depth: usize) -> Course<'a> {
-        chain.rules.iter().find_map(|rule| self.course(rule, depth)).unwrap_or(Course::GoesOn)
+        let mut some_have_left = false;
+        for rule in &chain.rules {
+            if let Some(course) = self.course(rule, depth) {
+                return if some_have_left { Course::GoesOn } else { course };
+            }
+            some_have_left |= self.may_leave(rule);
+        }
+        Course::GoesOn
+    }
+
+    /// Whether some of the packets, but not all, go back from here to where the chain was called.
+    fn may_leave(&self, rule: &'a Rule) -> bool {
+        let leaves = |(truth, verdict): &(Truth, Verdict<'_>)| {
+            *truth == Truth::Maybe && matches!(verdict, Verdict::Return | Verdict::Goto(_))
+        };
+        self.verdicts(rule).iter().any(leaves)
     }
 
     /// What a rule does to all of the packets; `None`: the next rule's turn.
@@ -175,25 +190,28 @@ impl<'a> Walk<'a> {
 
     /// `Err`: nothing of it is left.
     fn possible(&self, chain: &'a Chain, depth: usize) -> Result<Option<&'a Rule>, ()> {
+        let mut some_have_left = false;
         for rule in &chain.rules {
             for (truth, verdict) in self.verdicts(rule) {
                 let is_certain = truth == Truth::Yes;
+                let nothing_is_left = || if some_have_left { Ok(None) } else { Err(()) };
                 match verdict {
                     Verdict::Accept => return Ok(Some(rule)),
-                    Verdict::Drop if is_certain => return Err(()),
+                    Verdict::Drop if is_certain => return nothing_is_left(),
                     Verdict::Return if is_certain => return Ok(None),
                     Verdict::Drop | Verdict::Return => {}
                     Verdict::Jump(name) | Verdict::Goto(name) => {
                         let Some(inner) = self.target(rule, name, depth) else { continue };
                         match self.possible(inner, depth + 1) {
                             Ok(Some(rule)) => return Ok(Some(rule)),
-                            Err(()) if is_certain => return Err(()),
+                            Err(()) if is_certain => return nothing_is_left(),
                             Ok(None) if is_certain && matches!(verdict, Verdict::Goto(_)) => return Ok(None),
                             _ => {}
                         }
                     }
                 }
             }
+            some_have_left |= self.may_leave(rule);
         }
         Ok(None)
     }
@@ -269,8 +287,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Conditions of xtables' can't be read. A rule of iptables' that looks at the connection's state and names no port is
-    /// taken for the one that accepts what is established, which every such ruleset has.
+    /// Conditions of xtables' that nftables has no text for can't be read. A rule of iptables' that looks at the
+    /// connection's state and names no port is taken for the one that accepts what is established, which every such ruleset
+    /// has.
     fn xt(&self, xt: &Value, rule: &Rule) -> Truth {
         let member = |name: &str| xt.get(name).and_then(Value::as_str).unwrap_or_default();
         let names_a_port = rule.expr.iter().any(|expression| {
@@ -280,7 +299,7 @@ impl<'a> Walk<'a> {
                 || payload.and_then(Value::as_str) == Some("dport")
         });
         match (member("type"), member("name")) {
-            ("target", _) => Truth::Yes,
+            ("target", _) | (_, "comment") => Truth::Yes,
             (_, "conntrack" | "state") if self.kind.state == "new" && !names_a_port => Truth::No,
             _ => Truth::Maybe,
         }

@@ -1,6 +1,7 @@
 //! What `ftpalg check` reads: the ruleset of this network namespace as libnftables lists it, the routing rules that look
 //! at marks, and what a daemon would load, tried in a network namespace of its own. Nothing that is there is changed.
 
+use std::collections::HashMap;
 use std::io;
 use std::thread;
 
@@ -122,9 +123,18 @@ impl Listing {
 
     /// A rule in nft's language.
     pub fn rule(&mut self, chain: &ChainName, handle: u64) -> Result<Option<String>, ListingError> {
+        Ok(self.rules(chain)?.remove(&handle))
+    }
+
+    /// The rules of a chain in nft's language, by their handles. Where nftables was built with xtables, those of iptables as
+    /// well, as far as they can be said in it.
+    pub fn rules(&mut self, chain: &ChainName) -> Result<HashMap<u64, String>, ListingError> {
         let text = self.list(&format!("chain {chain}"), ListStyle::TextWithHandles)?;
-        let ending = format!(" # handle {handle}");
-        Ok(text.lines().find_map(|line| line.strip_suffix(&ending)).map(|rule| rule.trim().to_owned()))
+        let rule = |line: &str| {
+            let (rule, handle) = line.rsplit_once(" # handle ")?;
+            Some((handle.parse().ok()?, rule.trim().to_owned()))
+        };
+        Ok(text.lines().filter_map(rule).collect())
     }
 
     fn list(&mut self, what: &str, style: ListStyle) -> Result<String, ListingError> {
