@@ -5,9 +5,10 @@ use super::accept_in;
 use super::finding::{Finding, Id, Mend};
 use super::packet::{Kind, SOME_PORT, Truth};
 use super::proc::{self, Process};
+use super::routing::is_forwarded;
 use super::ruleset::{Base, Chain, Rule, Ruleset};
 use super::walk::{Fate, Walk};
-use super::ways::Ways;
+use super::ways::{Way, Ways};
 use crate::config::{ChainName, Config};
 use crate::netfilter::Table;
 
@@ -33,13 +34,32 @@ struct Closed<'a> {
     base: &'a Base,
     /// The rule that drops the rest; `None`: the policy does.
     by: Option<&'a Rule>,
-    /// The rules that accept new control connections, by port; none where there is none.
-    accepts: Vec<(u16, Option<&'a Rule>)>,
+    /// Of each port, whether new control connections may pass.
+    control: Vec<Control<'a>>,
+    ways: Ways<'a>,
+}
+
+/// What becomes of new control connections to a port.
+#[derive(Clone, Copy)]
+struct Control<'a> {
+    may_pass: bool,
+    /// By this rule, if it is one that lets them.
+    by: Option<&'a Rule>,
+}
+
+/// What becomes of data connections in a chain that drops by default.
+struct Data<'a> {
+    /// Whether control connections may take some way through it.
+    has_control: bool,
+    /// Whether data connections are dropped on such a way unless their mark is looked at.
+    is_needed: bool,
+    /// The first such way on which they are dropped although they are marked, and how.
+    shut: Option<(Option<Way<'a>>, Fate<'a>)>,
 }
 
 impl Closed<'_> {
     fn accepts_control(&self) -> bool {
-        self.accepts.iter().any(|(_, rule)| rule.is_some())
+        self.control.iter().any(|control| control.may_pass)
     }
 
     /// How it drops.
@@ -52,7 +72,8 @@ impl Closed<'_> {
     }
 
     fn comes_before_the_mark(&self) -> bool {
-        self.base.hook == "prerouting" || self.base.priority <= MARKED_AT
+        let is_routed = ["forward", "input", "output"].contains(&self.base.hook.as_str());
+        self.base.hook == "prerouting" || (is_routed && self.base.priority <= MARKED_AT)
     }
 }
 
@@ -84,13 +105,12 @@ impl<'a> Firewall<'a> {
                     Fate::DroppedBy(rule) => Some(rule),
                     Fate::DroppedByPolicy => None,
                 };
-                let accepting = |port: &u16| (*port, self.walk(self.control_kind(*port)).accepting(chain));
-                Some(Closed {
-                    chain,
-                    base,
-                    by,
-                    accepts: self.config.control_ports.iter().map(accepting).collect(),
-                })
+                let control = self.control_kinds().into_iter().map(|kind| {
+                    let walk = self.walk(kind);
+                    Control { may_pass: walk.may_pass(chain), by: walk.accepting(chain) }
+                });
+                let ways = Ways::of(self.ruleset, chain);
+                Some(Closed { chain, base, by, control: control.collect(), ways })
             })
             .collect()
     }
@@ -104,20 +124,42 @@ impl<'a> Firewall<'a> {
         Kind::new_control(port, self.config.mark)
     }
 
+    fn control_kinds(&self) -> Vec<Kind<'a>> {
+        self.config.control_ports.iter().map(|port| self.control_kind(*port)).collect()
+    }
+
     /// The first packet of a data connection, with the bit of the mark or without.
     fn data_kind(&self, is_marked: bool) -> Kind<'a> {
-        Kind::new_data(self.config.mark, is_marked)
+        Kind { destination: Some(SOME_PORT), ..Kind::new_data(self.config.mark, is_marked) }
     }
 
     fn covering(&self, chain: &'a Chain) -> Option<&'a Chain> {
         accept_in::covering(self.config, self.ruleset, chain)
     }
 
-    /// Whether data connections must get through it: control connections do, one way or another.
-    fn is_needed(&self, one: &Closed<'_>, all: &[Closed<'_>]) -> bool {
+    /// What becomes of data connections, on the ways that control connections take.
+    fn judge(&self, one: &Closed<'a>, all: &[Closed<'a>]) -> Data<'a> {
+        let control = self.control_kinds();
         // A server on this host is dialled through input, and dials through output.
-        let serves = || all.iter().any(|other| other.base.hook == "input" && other.accepts_control());
-        one.accepts_control() || (one.base.hook == "output" && serves())
+        let is_dialled = |way: Way<'a>| {
+            let inputs = all.iter().filter(|other| other.base.hook == "input" && other.accepts_control());
+            let there = Way { comes_in: way.goes_out, goes_out: None };
+            one.base.hook == "output" && inputs.into_iter().any(|input| input.ways.is_for(&control, there))
+        };
+        let is_for = |way: &Way<'a>| one.ways.is_for(&control, *way) || is_dialled(*way);
+        let ways: Vec<_> = one.ways.all().into_iter().filter(is_for).collect();
+        let on = |way, is_marked| one.ways.fate(way, self.data_kind(is_marked));
+        let passes = |fate: &Fate<'_>| matches!(fate, Fate::Passes);
+        let shut = if ways.is_empty() {
+            Some((None, self.walk(self.data_kind(true)).fate(one.chain)))
+        } else {
+            ways.iter().map(|way| (Some(*way), on(*way, true))).find(|(_, fate)| !passes(fate))
+        };
+        Data {
+            has_control: !ways.is_empty(),
+            is_needed: ways.iter().any(|way| !passes(&on(*way, false))),
+            shut: shut.filter(|(_, fate)| !passes(fate)),
+        }
     }
 
     /// Whether data connections get through a chain that drops by default.
@@ -125,8 +167,8 @@ impl<'a> Firewall<'a> {
         let (name, how) = (&one.chain.name, one.how());
         let right = |what: String| Some(Finding::right(Id::Chain, what));
         let covering = self.covering(one.chain);
-        let passes = matches!(self.walk(self.data_kind(true)).fate(one.chain), Fate::Passes);
-        if (covering.is_some() || self.is_needed(one, all)) && one.comes_before_the_mark() {
+        let Data { has_control, is_needed, shut } = self.judge(one, all);
+        if (covering.is_some() || is_needed) && one.comes_before_the_mark() {
             let what = format!(
                 "{how}, before ftpalg has marked data connections (hook {}, priority {}): no rule there can tell them",
                 one.base.hook, one.base.priority
@@ -138,19 +180,27 @@ impl<'a> Firewall<'a> {
             return Some(Finding::wrong(Id::ChainBeforeMark, what, Mend::advice(mend)));
         }
         let owned = self.owner_of(name);
-        if let Some(table) = owned.filter(|_| !passes && (covering.is_some() || self.is_needed(one, all))) {
+        if let Some(table) = owned.filter(|_| shut.is_some() && (covering.is_some() || is_needed)) {
             return Some(in_owned_table(&how, table));
         }
-        match (covering, passes) {
-            (Some(_), true) => right(format!("{how}; data connections pass it by ftpalg's rule")),
-            (Some(listed), false) if !self.daemon_runs => right(format!(
+        match (covering, shut) {
+            (Some(_), None) => right(format!("{how}; data connections pass it by ftpalg's rule")),
+            (Some(listed), Some(_)) if !self.daemon_runs => right(format!(
                 "{how}; accept-in names {}, so the daemon puts its rule there when it starts",
                 listed.name
             )),
-            (Some(listed), false) => Some(self.without_rule(listed, &how)),
-            (None, true) => right(format!("{how}; a rule of yours accepts data connections by their mark")),
-            (None, false) if self.is_needed(one, all) => Some(self.not_listed(one, all)),
-            (None, false) => right(format!(
+            (Some(listed), Some((Some(way), Fate::DroppedBy(rule)))) => {
+                Some(self.without_rule(listed, &format!("{name} drops what is new {way}, by its {rule}")))
+            }
+            (Some(listed), Some(_)) => Some(self.without_rule(listed, &how)),
+            (None, None) if is_needed => {
+                right(format!("{how}; a rule of yours accepts data connections by their mark"))
+            }
+            (None, Some(_)) if is_needed => Some(self.not_listed(one, all)),
+            (None, _) if has_control => {
+                right(format!("{how}, but no data connections wherever control connections may pass"))
+            }
+            (None, _) => right(format!(
                 "{how}, control connections as well: FTP does not pass it, and needs no rule there"
             )),
         }
@@ -165,8 +215,7 @@ impl<'a> Firewall<'a> {
                 && base.priority > MARKED_AT
                 && !is_closed(chain)
         });
-        let control: Vec<_> = self.config.control_ports.iter().map(|port| self.control_kind(*port)).collect();
-        let data = Kind { destination: Some(SOME_PORT), ..self.data_kind(true) };
+        let (control, data) = (self.control_kinds(), self.data_kind(true));
         let mut found = Vec::new();
         let mut dropping = Vec::new();
         for (chain, _) in open {
@@ -240,10 +289,11 @@ impl<'a> Firewall<'a> {
     /// `accept-in` as it should be: what exists of it, and every chain besides that needs to be there.
     fn accept_in(&self, all: &[Closed<'a>], besides: &[&'a Chain]) -> String {
         let mut names: Vec<_> = self.config.accept_in.iter().filter(|name| self.exists(name)).collect();
-        let needed = all.iter().filter(|one| self.is_needed(one, all) && !one.comes_before_the_mark());
-        let passes =
-            |one: &&Closed<'a>| matches!(self.walk(self.data_kind(true)).fate(one.chain), Fate::Passes);
-        let lacking = needed.filter(|one| !passes(one)).map(|one| one.chain);
+        let lacking = all.iter().filter(|one| {
+            let data = self.judge(one, all);
+            data.is_needed && data.shut.is_some() && !one.comes_before_the_mark()
+        });
+        let lacking = lacking.map(|one| one.chain);
         for chain in lacking.chain(besides.iter().copied()) {
             let name = accept_in::place(self.config, self.ruleset, chain);
             if !names.contains(&name) {
@@ -279,23 +329,32 @@ impl<'a> Firewall<'a> {
     /// Whether new control connections get through, in the hooks where that seems to be meant: those of `accept-in`; if
     /// there are none, in any.
     fn control(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
-        let routed = || closed.iter().filter(|one| ["forward", "input"].contains(&one.base.hook.as_str()));
-        let is_covered = |one: &&Closed<'a>| self.covering(one.chain).is_some();
-        let hooks: Vec<_> = routed().filter(is_covered).map(|one| &one.base.hook).collect();
-        let meant: Vec<_> =
-            routed().filter(|one| hooks.is_empty() || hooks.contains(&&one.base.hook)).collect();
-        if meant.is_empty() {
+        let is_covered = |(chain, _): &(&'a Chain, &'a Base)| self.covering(chain).is_some();
+        let hooks: Vec<_> =
+            self.ruleset.base_chains().filter(is_covered).map(|(_, base)| base.hook.as_str()).collect();
+        let is_meant = |one: &&Closed<'a>| {
+            let hook = one.base.hook.as_str();
+            ["forward", "input"].contains(&hook) && (hooks.is_empty() || hooks.contains(&hook))
+        };
+        let meant: Vec<_> = closed.iter().filter(is_meant).collect();
+        // Nothing says which is meant, and what is forwarded passes.
+        let is_forwarded = hooks.is_empty()
+            && meant.iter().all(|one| one.base.hook != "forward")
+            && (is_forwarded("ipv4") || is_forwarded("ipv6"));
+        if meant.is_empty() || is_forwarded {
             let what = "no chain of the forward and input hooks keeps control connections away";
             return vec![Finding::right(Id::Control, what)];
         }
         let mut found = Vec::new();
         for (at, port) in self.config.control_ports.iter().enumerate() {
-            let rule = |one: &Closed<'a>| one.accepts.get(at).and_then(|(_, rule)| *rule);
-            match self.blocking(&meant, &rule) {
+            let control = |one: &Closed<'a>| one.control.get(at).copied();
+            match blocking(&meant, &|one| control(one).is_some_and(|control| control.may_pass)) {
                 blocking if blocking.is_empty() => {
-                    let rules: Vec<_> =
-                        meant.iter().filter_map(|one| rule(one)).map(ToString::to_string).collect();
-                    let what = format!("new connections to port {port} are accepted by {}", rules.join(", "));
+                    let rules = meant.iter().filter_map(|one| control(one)?.by).map(ToString::to_string);
+                    let rules: Vec<_> = rules.collect();
+                    let by =
+                        if rules.is_empty() { String::new() } else { format!(" by {}", rules.join(", ")) };
+                    let what = format!("new connections to port {port} are accepted{by}");
                     found.push(Finding::right(Id::Control, what));
                 }
                 blocking => found.extend(blocking.iter().map(|one| control_not_accepted(one, *port))),
@@ -304,40 +363,12 @@ impl<'a> Firewall<'a> {
         found
     }
 
-    /// The chains that keep a port's control connections away, if nothing lets them through.
-    fn blocking<'b>(
-        &self,
-        meant: &[&'b Closed<'a>],
-        rule: &impl Fn(&Closed<'a>) -> Option<&'a Rule>,
-    ) -> Vec<&'b Closed<'a>> {
-        let mut blocking: Vec<&Closed<'a>> = Vec::new();
-        let mut is_open = false;
-        for hook in ["forward", "input"] {
-            for families in [["inet", "ip"], ["inet", "ip6"]] {
-                let sees = |one: &&&Closed<'_>| {
-                    one.base.hook == hook && families.contains(&one.chain.name.family.as_str())
-                };
-                let chains: Vec<_> = meant.iter().filter(sees).copied().collect();
-                let (open, shut): (Vec<_>, Vec<_>) = chains.into_iter().partition(|one| rule(one).is_some());
-                is_open |= !open.is_empty() && shut.is_empty();
-                // One lets it through and the next one does not: that is hardly meant.
-                if !open.is_empty() && !shut.is_empty() {
-                    blocking.extend(shut);
-                }
-            }
-        }
-        if blocking.is_empty() && !is_open {
-            blocking.extend(meant);
-        }
-        blocking.dedup_by_key(|one| &one.chain.name);
-        blocking
-    }
-
     fn established(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
         // Only the first packet of a data connection is marked.
         let kind = Kind { state: "established", ..self.data_kind(false) };
-        let matters =
-            closed.iter().filter(|one| self.covering(one.chain).is_some() || self.is_needed(one, closed));
+        let matters = closed
+            .iter()
+            .filter(|one| self.covering(one.chain).is_some() || self.judge(one, closed).is_needed);
         let lacking = matters.filter(|one| self.walk(kind).accepting(one.chain).is_none());
         lacking
             .map(|one| {
@@ -350,6 +381,34 @@ impl<'a> Firewall<'a> {
             })
             .collect()
     }
+}
+
+/// The chains that keep control connections away, if nothing lets them through.
+fn blocking<'a, 'b>(
+    meant: &[&'b Closed<'a>],
+    lets_through: &dyn Fn(&Closed<'a>) -> bool,
+) -> Vec<&'b Closed<'a>> {
+    let mut blocking: Vec<&Closed<'a>> = Vec::new();
+    let mut is_open = false;
+    for hook in ["forward", "input"] {
+        for families in [["inet", "ip"], ["inet", "ip6"]] {
+            let sees = |one: &&&Closed<'_>| {
+                one.base.hook == hook && families.contains(&one.chain.name.family.as_str())
+            };
+            let chains = meant.iter().filter(sees).copied();
+            let (open, shut): (Vec<_>, Vec<_>) = chains.partition(|one| lets_through(one));
+            is_open |= !open.is_empty() && shut.is_empty();
+            // One lets it through and the next one does not: that is hardly meant, but of IPv6, which may not be in use.
+            if !open.is_empty() && !shut.is_empty() && (families[1] == "ip" || is_forwarded("ipv6")) {
+                blocking.extend(shut);
+            }
+        }
+    }
+    if blocking.is_empty() && !is_open {
+        blocking.extend(meant);
+    }
+    blocking.dedup_by_key(|one| &one.chain.name);
+    blocking
 }
 
 fn not_all_looked_at(chain: &ChainName) -> Finding {

@@ -110,6 +110,9 @@ pub fn holds(condition: &Value, kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Tr
     if let Some(truth) = of_flags(left, op, right).filter(|_| kind.state == "new") {
         return truth;
     }
+    if let Some(truth) = of_way_back(left, op, right) {
+        return truth;
+    }
     let truth = match (known(left, kind), op) {
         (Known::Unknown, _) if left.get("concat").is_some() => {
             listed(right, rule, sets).map_or(Truth::Maybe, |list| one_of(left, list, kind, rule, sets))
@@ -164,6 +167,16 @@ fn known<'a>(expression: &Value, kind: &Kind<'a>) -> Known<'a> {
         ("&", ..) => masked(inside, kind),
         _ => Known::Unknown,
     }
+}
+
+/// Whether a condition on the way back holds, as a reverse-path filter's: it does for what should pass at all. `None`: it looks
+/// at something else.
+fn of_way_back(left: &Value, op: &str, right: &Value) -> Option<Truth> {
+    let fib = left.get("fib")?;
+    let is_back =
+        fib.get("result")? == "oif" && fib.get("flags")?.as_array()?.iter().any(|flag| flag == "saddr");
+    let is_missing = right == false || right == "0";
+    (is_back && (is_missing || right == true)).then(|| ((op == "!=") == is_missing).into())
 }
 
 /// Whether a condition on TCP's flags holds for a first packet, of which these are known: SYN alone (RFC 9293, 3.5). `None`: it

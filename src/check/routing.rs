@@ -17,11 +17,7 @@ pub fn forwarding(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
     if families.is_empty() {
         return Vec::new();
     }
-    let is_on = |version| {
-        proc::sysctl(&format!("net.{version}.conf.all.forwarding")) == Some(1)
-            || proc::by_interface(version, "forwarding").values().any(|on| *on == 1)
-    };
-    let (v4, v6) = (is_on("ipv4"), is_on("ipv6"));
+    let (v4, v6) = (is_forwarded("ipv4"), is_forwarded("ipv6"));
     if !v4 && !v6 && networks4().len() <= 1 && networks6().len() <= 1 {
         let bridges = proc::bridges();
         if !bridges.is_empty() {
@@ -52,6 +48,12 @@ pub fn forwarding(config: &Config, ruleset: &Ruleset) -> Vec<Finding> {
             vec![Finding::right(Id::Forwarding, format!("this host forwards {what}"))]
         }
     }
+}
+
+/// Whether this host forwards `ipv4` or `ipv6`, by some interface at least.
+pub fn is_forwarded(version: &str) -> bool {
+    proc::sysctl(&format!("net.{version}.conf.all.forwarding")) == Some(1)
+        || proc::by_interface(version, "forwarding").values().any(|on| *on == 1)
 }
 
 /// Whether what bridges pass on comes to the forward chains of these families (br_netfilter), on a host that does nothing but

@@ -1,4 +1,4 @@
-//! The ways that packets take through a chain: in by one interface, out by another or to this host, as far as rules name any.
+//! The ways that packets take past a hook: in by one interface, out by another, as far as rules name any.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,28 +16,26 @@ const ANOTHER: &str = "";
 /// So many interfaces are looked at: the ways are their square.
 const MOST: usize = 48;
 
-/// In by one interface, out by another; `None`: to this host.
+/// In by one interface, out by another; `None` where that does not count: from this host or to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way<'a> {
-    comes_in: &'a str,
-    goes_out: Option<&'a str>,
+    pub comes_in: Option<&'a str>,
+    pub goes_out: Option<&'a str>,
 }
 
 impl fmt::Display for Way<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |name| if name == ANOTHER { "another interface" } else { name };
-        write!(f, "from {} to {}", name(self.comes_in), self.goes_out.map_or("this host", name))
+        let [from, to] = [self.comes_in, self.goes_out].map(|end| end.map_or("this host", name));
+        write!(f, "from {from} to {to}")
     }
 }
 
 impl<'a> Way<'a> {
-    /// The way back, if it leads through the same chain.
+    /// The way back, if it leads past the same hook.
     fn back(self) -> Option<Self> {
-        self.goes_out.map(|comes_in| Way { comes_in, goes_out: Some(self.comes_in) })
-    }
-
-    fn of(self, kind: Kind<'a>) -> Kind<'a> {
-        Kind { comes_in: Some(self.comes_in), goes_out: self.goes_out, ..kind }
+        let Way { comes_in, goes_out } = self;
+        comes_in.zip(goes_out).map(|_| Way { comes_in: goes_out, goes_out: comes_in })
     }
 }
 
@@ -74,31 +72,48 @@ impl<'a> Ways<'a> {
         Self { ruleset, chain, interfaces, are_all }
     }
 
+    /// All of them. Out by the interface that it came in by goes what a bridge passes on (br_netfilter), or a router with one
+    /// arm.
+    pub fn all(&self) -> Vec<Way<'a>> {
+        let hook = self.chain.base.as_ref().map_or("", |base| base.hook.as_str());
+        let ends = || self.interfaces.iter().copied().map(Some);
+        match hook {
+            "prerouting" | "input" => ends().map(|comes_in| Way { comes_in, goes_out: None }).collect(),
+            "output" | "postrouting" => ends().map(|goes_out| Way { comes_in: None, goes_out }).collect(),
+            _ => ends().flat_map(|comes_in| ends().map(move |goes_out| Way { comes_in, goes_out })).collect(),
+        }
+    }
+
+    /// Whether control connections may take a way, or the one back.
+    pub fn is_for(&self, control: &[Kind<'a>], way: Way<'a>) -> bool {
+        let may_pass = |way, kind| self.walk(way, kind).may_pass(self.chain);
+        there_and_back(way).any(|way| control.iter().any(|kind| may_pass(way, *kind)))
+    }
+
+    /// What becomes of packets of a kind on a way.
+    pub fn fate(&self, way: Way<'a>, kind: Kind<'a>) -> Fate<'a> {
+        self.walk(way, kind).fate(self.chain)
+    }
+
     /// The first way on which data connections are dropped, and how, though control connections may pass it or
     /// the one back, and what belongs to a connection both.
     pub fn shut(&self, control: &[Kind<'a>], data: Kind<'a>) -> Option<(Way<'a>, Fate<'a>)> {
-        let is_input = self.chain.base.as_ref().is_some_and(|base| base.hook == "input");
-        let goes_out: Vec<_> =
-            if is_input { vec![None] } else { self.interfaces.iter().copied().map(Some).collect() };
-        let mut ways = self
-            .interfaces
-            .iter()
-            .flat_map(|comes_in| goes_out.iter().map(move |goes_out| Way { comes_in, goes_out: *goes_out }));
-        // Out by the one that it came in by goes what a bridge passes on (br_netfilter), or a router with one arm.
-        ways.find_map(|way| {
+        let established = Kind { state: "established", mark: (data.mark.0, 0), ..data };
+        self.all().into_iter().find_map(|way| {
             let fate = self.walk(way, data).dropping(self.chain)?;
-            let may_pass = |way: Way<'a>, kind| self.walk(way, kind).may_pass(self.chain);
-            let both = || iter::once(way).chain(way.back());
-            let established = Kind { state: "established", mark: (data.mark.0, 0), ..data };
-            let is_ftp = both().any(|way| control.iter().any(|kind| may_pass(way, *kind)))
-                && both().all(|way| may_pass(way, established));
+            let is_ftp = self.is_for(control, way)
+                && there_and_back(way).all(|way| self.walk(way, established).may_pass(self.chain));
             is_ftp.then_some((way, fate))
         })
     }
 
-    fn walk(&self, way: Way<'a>, kind: Kind<'a>) -> Walk<'a> {
-        Walk { ruleset: self.ruleset, kind: way.of(kind) }
+    fn walk(&self, Way { comes_in, goes_out }: Way<'a>, kind: Kind<'a>) -> Walk<'a> {
+        Walk { ruleset: self.ruleset, kind: Kind { comes_in, goes_out, ..kind } }
     }
+}
+
+fn there_and_back(way: Way<'_>) -> impl Iterator<Item = Way<'_>> {
+    iter::once(way).chain(way.back())
 }
 
 /// The interfaces that an expression names.
