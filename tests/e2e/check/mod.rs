@@ -7,6 +7,7 @@ mod flowtable;
 mod rights;
 mod router;
 mod routing;
+mod rulesets;
 mod state;
 
 use anyhow::{Context, Result, ensure};
