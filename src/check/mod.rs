@@ -11,6 +11,7 @@ mod flowtable;
 mod helper;
 mod kernel;
 mod mark;
+mod memo;
 mod mss;
 mod packet;
 mod page;

@@ -310,6 +310,17 @@ fn one_of(left: &Value, list: &[Value], kind: &Kind<'_>, rule: &Rule, sets: &Set
     })
 }
 
+/// The parts of a concatenation; what is none has one.
+pub fn parts(value: &Value) -> &[Value] {
+    value.get("concat").and_then(Value::as_array).map_or(std::slice::from_ref(value), Vec::as_slice)
+}
+
+/// Whether a rule looks at an interface's name or number there.
+pub fn is_interface(value: &Value) -> bool {
+    let key = value.get("meta").and_then(|meta| meta.get("key")).and_then(Value::as_str);
+    matches!(key, Some("iif" | "oif" | "iifname" | "oifname"))
+}
+
 /// The elements of a set or map that a rule holds or names; `None`: it is none, or is not known.
 pub fn listed<'a>(value: &'a Value, rule: &Rule, sets: &'a Sets) -> Option<&'a [Value]> {
     if let Some(name) = value.as_str().and_then(|name| name.strip_prefix('@')) {

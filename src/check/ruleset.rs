@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::memo::Memo;
+use super::packet::Truth;
 use crate::config::ChainName;
 use crate::netfilter::Table;
 
@@ -74,6 +76,10 @@ pub struct Ruleset {
     pub sets: HashMap<SetName, Vec<Value>>,
     /// The tables that only the program that has made them may change.
     pub owned: Vec<Table>,
+    /// What conditions say that look into large sets.
+    pub truths: Memo<Truth>,
+    /// The elements of large maps that may be meant.
+    pub meant: Memo<Vec<(Truth, usize)>>,
     /// Where each chain stands among them.
     places: HashMap<ChainName, usize>,
 }

@@ -252,19 +252,33 @@ impl<'a> Walk<'a> {
     fn looked_up(&self, map: &'a Value, rule: &'a Rule) -> Vec<(Truth, Verdict<'a>)> {
         let key = map.get("key").unwrap_or(&Value::Null);
         let list = map.get("data").and_then(|data| listed(data, rule, self.sets())).unwrap_or_default();
-        let pairs = list.iter().filter_map(|pair| Some((pair.get(0)?, verdict(pair.get(1)?)?)));
-        let (others, pairs): (Vec<_>, Vec<_>) =
-            pairs.partition(|(value, _)| value.as_str() == Some(CATCH_ALL));
+        let find = || self.meant(key, list, rule);
+        let meant = self.ruleset.meant.of(map, (key, list), &self.kind, find);
+        meant.into_iter().filter_map(|(truth, at)| Some((truth, verdict(list.get(at)?.get(1)?)?))).collect()
+    }
+
+    /// The elements of such a map that may be meant, one for each verdict.
+    fn meant(&self, key: &Value, list: &[Value], rule: &Rule) -> Vec<(Truth, usize)> {
         let mut meant = Vec::new();
-        for (value, verdict) in pairs {
+        let mut verdicts = Vec::new();
+        let mut rest = None;
+        for (at, pair) in list.iter().enumerate() {
+            let (Some(value), Some(verdict)) = (pair.get(0), pair.get(1)) else { continue };
+            if value.as_str() == Some(CATCH_ALL) {
+                rest = Some(at);
+                continue;
+            }
             match is_key(key, value, &self.kind, rule, self.sets()) {
-                Truth::Yes => return vec![(Truth::Yes, verdict)],
-                Truth::Maybe => meant.push((Truth::Maybe, verdict)),
-                Truth::No => {}
+                Truth::Yes => return vec![(Truth::Yes, at)],
+                Truth::Maybe if !verdicts.contains(&verdict) => {
+                    verdicts.push(verdict);
+                    meant.push((Truth::Maybe, at));
+                }
+                Truth::Maybe | Truth::No => {}
             }
         }
         let left = if meant.is_empty() { Truth::Yes } else { Truth::Maybe };
-        meant.extend(others.into_iter().map(|(_, verdict)| (left, verdict)));
+        meant.extend(rest.map(|at| (left, at)));
         meant
     }
 
@@ -278,13 +292,20 @@ impl<'a> Walk<'a> {
             return Truth::Maybe;
         };
         match name.as_str() {
-            "match" => holds(inside, &self.kind, rule, self.sets()),
+            "match" => self.compared(inside, rule),
             "limit" | "quota" | "ct count" | "meter" => Truth::Maybe,
             // With a limit, or the like, for each element.
             "set" if inside.get("stmt").is_some() => Truth::Maybe,
             "xt" => self.xt(inside, rule),
             _ => Truth::Yes,
         }
+    }
+
+    fn compared(&self, condition: &Value, rule: &Rule) -> Truth {
+        let find = || holds(condition, &self.kind, rule, self.sets());
+        let list = condition.get("right").and_then(|right| listed(right, rule, self.sets()));
+        let Some((left, list)) = condition.get("left").zip(list) else { return find() };
+        self.ruleset.truths.of(condition, (left, list), &self.kind, find)
     }
 
     /// Conditions of xtables' that nftables has no text for can't be read. A rule of iptables' that looks at the

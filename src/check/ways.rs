@@ -6,7 +6,7 @@ use std::iter;
 
 use serde_json::Value;
 
-use super::packet::{CATCH_ALL, Kind, Sets, listed};
+use super::packet::{CATCH_ALL, Kind, Sets, is_interface, listed, parts};
 use super::ruleset::{Chain, Rule, Ruleset};
 use super::walk::{Fate, Walk};
 
@@ -14,7 +14,7 @@ use super::walk::{Fate, Walk};
 const ANOTHER: &str = "";
 
 /// So many interfaces are looked at: the ways are their square.
-const MOST: usize = 48;
+const MOST: usize = 32;
 
 /// In by one interface, out by another; `None` where that does not count: from this host or to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,16 +134,6 @@ fn named_in<'a>(expression: &'a Value, rule: &Rule, sets: &'a Sets) -> Vec<&'a s
         places.iter().filter_map(|at| parts(element).get(*at)?.as_str()).collect::<Vec<_>>()
     };
     list.iter().flat_map(of_element).filter(|name| *name != CATCH_ALL && !name.starts_with('@')).collect()
-}
-
-/// The parts of a concatenation; what is none has one.
-fn parts(value: &Value) -> &[Value] {
-    value.get("concat").and_then(Value::as_array).map_or(std::slice::from_ref(value), Vec::as_slice)
-}
-
-fn is_interface(value: &Value) -> bool {
-    let key = value.get("meta").and_then(|meta| meta.get("key")).and_then(Value::as_str);
-    matches!(key, Some("iif" | "oif" | "iifname" | "oifname"))
 }
 
 #[cfg(test)]
