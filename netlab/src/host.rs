@@ -1,6 +1,7 @@
 //! One host: a network namespace and what is done in it.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
@@ -142,6 +143,22 @@ impl Host {
     /// What `sysctl` says.
     pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
         self.run("sysctl", ["-qw", &format!("{key}={value}")])?.success().map(drop)
+    }
+
+    /// Has what this host's bridges pass on come to the hooks of IPv4 and IPv6 (br_netfilter). Where the kernel has that as a
+    /// module, it is loaded, and the bridges of the machine itself go on as before.
+    ///
+    /// # Errors
+    /// There is no such module, or what `sysctl` says.
+    pub fn filter_on_bridges(&self) -> Result<()> {
+        let switches =
+            ["iptables", "ip6tables", "arptables"].map(|tables| format!("bridge-nf-call-{tables}"));
+        let directory = Path::new("/proc/sys/net/bridge");
+        if !directory.exists() {
+            command::run("modprobe", ["br_netfilter"])?.success()?;
+            switches.iter().try_for_each(|switch| fs::write(directory.join(switch), "0"))?;
+        }
+        switches.iter().try_for_each(|switch| self.sysctl(&format!("net.bridge.{switch}"), "1"))
     }
 
     /// Loads a ruleset, in one transaction.

@@ -38,6 +38,7 @@ fn a_guest_behind_a_bridge_in_its_own_zone_and_masquerade() -> Result<()> {
     let router = net.router();
     let (_, link) = &net.layout.links[0];
     let guest = link.b.as_str();
+    router.filter_on_bridges()?;
     router.ip(&format!("address flush dev {guest}"))?;
     router.ip("link add vmbr0 type bridge")?;
     router.ip("link add fwbr type bridge")?;

@@ -110,7 +110,8 @@ fn dockers_rules() -> Result<()> {
     for (docker, id, mark, chain) in [
         (Docker::V20, "chain-not-in-accept-in", "wrong", "ip filter DOCKER-USER"),
         (Docker::V28, "chain-drops-by-interface", "warning", "ip filter DOCKER-USER"),
-        (Docker::V29, "chain-drops-by-interface", "warning", "ip docker-bridges filter-FORWARD"),
+        (Docker::V29, "chain-drops-by-interface", "warning", "ip filter DOCKER-USER"),
+        (Docker::V29Nftables, "chain-drops-by-interface", "warning", "ip docker-bridges filter-FORWARD"),
     ] {
         let mut router = Router::running("table inet none", "accept-in = []")?;
         docker.load(&router.host)?;
@@ -118,12 +119,9 @@ fn dockers_rules() -> Result<()> {
         let config = fs::read_to_string(&router.config)?;
         ensure!(config.contains(&format!("accept-in = [{chain:?}]\n")), "{docker:?}: {config}");
     }
-    // What Docker calls bridge-accept-fwmark.
     let router = Router::running("table inet none", "accept-in = []")?;
-    Docker::V29.load(&router.host)?;
-    router.host.nft(
-        "insert rule ip docker-bridges filter-forward-in__docker0 meta mark & 0x200000 == 0x200000 accept",
-    )?;
+    Docker::V29Nftables.load(&router.host)?;
+    Docker::accept_the_mark(&router.host)?;
     router.is_all_right()
 }
 

@@ -94,6 +94,7 @@ fn a_host_that_does_not_forward_for_containers() -> Result<()> {
 }
 
 fn bridge(router: &Router) -> Result<()> {
+    router.host.filter_on_bridges()?;
     router.host.ip("link add bridge type bridge")?;
     ["near", "far"].into_iter().try_for_each(|port| {
         router.host.ip(&format!("link add {port} type veth peer name {port}-end"))?;

@@ -268,6 +268,7 @@ impl Layout {
         self.add(lab, &["client", "router", "server"])?;
         let near = self.connect(lab, (0, Some(&plan.inside(2))), (1, None), 24)?;
         let far = self.connect(lab, (1, None), (2, Some(&plan.inside(3))), 24)?;
+        self.hosts[1].filter_on_bridges()?;
         self.hosts[1].ip("link add bridge type bridge")?;
         for port in [&near.b, &far.a] {
             self.hosts[1].ip(&format!("link set {port} master bridge"))?;

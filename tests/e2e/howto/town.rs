@@ -72,16 +72,22 @@ impl Town {
         Town::new(lab, vec![vm, provider, outside], vec![near, far])
     }
 
-    /// `host`, 203.0.113.2, has Docker, whose `container` is 172.17.0.2; `outside`, also `ftp.example.org`, is 203.0.113.9.
-    pub fn docker(docker: Docker) -> Result<Town> {
+    /// `host`, 203.0.113.2, has a `container`, 172.17.0.2, behind `docker0`; `outside`, also `ftp.example.org`, is 203.0.113.9.
+    pub fn docker() -> Result<Town> {
         let lab = Lab::new()?;
         let [host, container, outside] = hosts(&lab, ["host", "container", "outside"])?;
         let wan = lab.lan("eth0", &[(&host, &["203.0.113.2/24"]), (&outside, &["203.0.113.9/24"])])?;
         let bridge = lab.lan("docker0", &[(&host, &["172.17.0.1/16"]), (&container, &["172.17.0.2/16"])])?;
         container.route("default via 172.17.0.1")?;
         host.forwarding(true)?;
-        docker.load(&host)?;
         Town::new(lab, vec![host, container, outside], vec![wan, bridge])
+    }
+
+    /// Does what Docker does with the firewall when it starts.
+    pub fn start(&self, docker: Docker) -> Result<()> {
+        let host = &self.machine("host")?.host;
+        docker.load(host)?;
+        if docker == Docker::V29Nftables { Docker::accept_the_mark(host) } else { Ok(()) }
     }
 
     fn new(lab: Lab, hosts: Vec<Host>, lans: Vec<Lan>) -> Result<Town> {
