@@ -49,8 +49,8 @@ struct Control<'a> {
 
 /// What becomes of data connections in a chain that drops by default.
 struct Data<'a> {
-    /// Whether control connections may take some way through it.
-    has_control: bool,
+    /// The ways through it that control connections may take.
+    ways: Vec<Way<'a>>,
     /// Whether data connections are dropped on such a way unless their mark is looked at.
     is_needed: bool,
     /// The first such way on which they are dropped although they are marked, and how.
@@ -90,6 +90,7 @@ impl<'a> Firewall<'a> {
         }
         found.extend(self.dropping_on_some_way(&closed));
         found.extend(self.control(&closed));
+        found.extend(self.dropped_control(&closed));
         found.extend(self.established(&closed));
         found
     }
@@ -155,11 +156,8 @@ impl<'a> Firewall<'a> {
         } else {
             ways.iter().map(|way| (Some(*way), on(*way, true))).find(|(_, fate)| !passes(fate))
         };
-        Data {
-            has_control: !ways.is_empty(),
-            is_needed: ways.iter().any(|way| !passes(&on(*way, false))),
-            shut: shut.filter(|(_, fate)| !passes(fate)),
-        }
+        let is_needed = ways.iter().any(|way| !passes(&on(*way, false)));
+        Data { is_needed, shut: shut.filter(|(_, fate)| !passes(fate)), ways }
     }
 
     /// Whether data connections get through a chain that drops by default.
@@ -167,7 +165,7 @@ impl<'a> Firewall<'a> {
         let (name, how) = (&one.chain.name, one.how());
         let right = |what: String| Some(Finding::right(Id::Chain, what));
         let covering = self.covering(one.chain);
-        let Data { has_control, is_needed, shut } = self.judge(one, all);
+        let Data { ways, is_needed, shut } = self.judge(one, all);
         if (covering.is_some() || is_needed) && one.comes_before_the_mark() {
             let what = format!(
                 "{how}, before ftpalg has marked data connections (hook {}, priority {}): no rule there can tell them",
@@ -197,7 +195,7 @@ impl<'a> Firewall<'a> {
                 right(format!("{how}; a rule of yours accepts data connections by their mark"))
             }
             (None, Some(_)) if is_needed => Some(self.not_listed(one, all)),
-            (None, _) if has_control => {
+            (None, _) if !ways.is_empty() => {
                 right(format!("{how}, but no data connections wherever control connections may pass"))
             }
             (None, _) => right(format!(
@@ -363,17 +361,39 @@ impl<'a> Firewall<'a> {
         found
     }
 
+    /// Rules that drop control connections in chains that accept by default.
+    fn dropped_control(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
+        let is_open = |chain: &Chain| closed.iter().all(|one| one.chain.name != chain.name);
+        let open = self.ruleset.base_chains().filter(|(chain, base)| {
+            base.kind != "nat" && ["forward", "input"].contains(&base.hook.as_str()) && is_open(chain)
+        });
+        let ports = &self.config.control_ports;
+        let dropping = |chain| {
+            ports.iter().filter_map(move |port| match self.walk(self.control_kind(*port)).fate(chain) {
+                Fate::DroppedBy(rule) => Some(control_dropped(rule, *port)),
+                _ => None,
+            })
+        };
+        open.flat_map(|(chain, _)| dropping(chain)).collect()
+    }
+
     fn established(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
         // Only the first packet of a data connection is marked.
-        let kind = Kind { state: "established", ..self.data_kind(false) };
-        let matters = closed
-            .iter()
-            .filter(|one| self.covering(one.chain).is_some() || self.judge(one, closed).is_needed);
-        let lacking = matters.filter(|one| self.walk(kind).accepting(one.chain).is_none());
+        let port = Some(SOME_PORT);
+        let kind = Kind { state: "established", source: port, dialled: port, ..self.data_kind(false) };
+        let lacking = closed.iter().filter(|one| {
+            let Data { ways, is_needed, .. } = self.judge(one, closed);
+            let matters = is_needed || self.covering(one.chain).is_some();
+            let is_accepted = match ways.as_slice() {
+                [] => self.walk(kind).may_pass(one.chain),
+                ways => ways.iter().all(|way| one.ways.lets_both(*way, kind)),
+            };
+            matters && !is_accepted
+        });
         lacking
             .map(|one| {
                 let what = format!(
-                    "{}, and no rule was seen that accepts established connections: only their first packets pass",
+                    "{}, and no rule was seen that accepts all established connections, both ways: of some only the first packets pass",
                     one.how()
                 );
                 let rule = format!("nft insert rule {} ct state established,related accept", one.chain.name);
@@ -437,6 +457,12 @@ fn in_owned_table(how: &str, table: &Table) -> Finding {
         Mend::advice("have that program make its table without `flags owner`, or accept the mark itself")
     };
     Finding::wrong(Id::ChainOwned, what, mend)
+}
+
+fn control_dropped(rule: &Rule, port: u16) -> Finding {
+    let what = format!("{rule} drops new connections to port {port}: FTP does not get through");
+    let mend = Mend::advice("take that port out of the rule, or out of control-ports");
+    Finding::warning(Id::ControlNotAccepted, what, mend)
 }
 
 fn control_not_accepted(one: &Closed<'_>, port: u16) -> Finding {

@@ -1,7 +1,7 @@
 //! Flowtables: a connection that is in one passes everything else by, ftpalg as well.
 
 use super::finding::{Finding, Id, Mend};
-use super::packet::{Kind, Truth};
+use super::packet::Kind;
 use super::ruleset::{Rule, Ruleset};
 use super::walk::Walk;
 use crate::config::Config;
@@ -28,14 +28,19 @@ pub fn look(config: &Config, ruleset: &Ruleset, listing: &mut Listing) -> Result
 
 /// The rules that put packets of control connections, in either direction, into a flowtable.
 fn taking<'a>(config: &Config, ruleset: &'a Ruleset) -> Vec<&'a Rule> {
-    let adds = |rule: &&Rule| rule.expr.iter().any(|expression| expression.get("flow").is_some());
-    let takes = |rule: &&Rule| {
-        config.control_ports.iter().any(|port| {
-            let kinds = Kind::control_both_ways(*port, config.mark);
-            kinds.into_iter().any(|kind| Walk { ruleset, kind }.meets(rule) != Truth::No)
-        })
-    };
-    ruleset.rules().filter(adds).filter(takes).collect()
+    let adds = |rule: &Rule| rule.expr.iter().any(|expression| expression.get("flow").is_some());
+    let kinds = config.control_ports.iter().flat_map(|port| Kind::control_both_ways(*port, config.mark));
+    let mut taking: Vec<&Rule> = Vec::new();
+    for kind in kinds {
+        for (chain, _) in ruleset.base_chains() {
+            for (rule, _) in (Walk { ruleset, kind }).coming_to(chain, &adds) {
+                if taking.iter().all(|known| (known.handle, &known.chain) != (rule.handle, &rule.chain)) {
+                    taking.push(rule);
+                }
+            }
+        }
+    }
+    taking
 }
 
 /// The same rule for all other connections. Two conditions side by side that name one port each nft 1.0.6 makes into a
@@ -65,7 +70,7 @@ mod tests {
     /// Rules as libnftables lists them.
     fn takes(conditions: &str) -> bool {
         let text = format!(
-            r#"{{"nftables":[{{"chain":{{"family":"inet","table":"filter","name":"forward","handle":1}}}},
+            r#"{{"nftables":[{{"chain":{{"family":"inet","table":"filter","name":"forward","handle":1,"type":"filter","hook":"forward","prio":0,"policy":"accept"}}}},
             {{"rule":{{"family":"inet","table":"filter","chain":"forward","handle":9,
             "expr":[{conditions},{{"flow":{{"op":"add","flowtable":"@f"}}}}]}}}}]}}"#
         );

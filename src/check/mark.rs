@@ -78,7 +78,8 @@ fn in_use(config: &Config, file: &str, taken: u32, users: &[String]) -> Finding 
 fn taken_off(config: &Config, ruleset: &Ruleset) -> Option<Finding> {
     let sets_all = |rule: &&Rule| {
         rule.expr.iter().filter_map(|expression| expression.get("mangle")).any(|mangle| {
-            mangle.get("key").is_some_and(is_mark) && !mangle.get("value").is_some_and(keeps_mark)
+            mangle.get("key").is_some_and(is_mark)
+                && !mangle.get("value").is_some_and(|value| keeps(value, config.mark))
         })
     };
     let is_between =
@@ -101,14 +102,13 @@ fn taken_off(config: &Config, ruleset: &Ruleset) -> Option<Finding> {
     Some(Finding::warning(Id::MarkInUse, what, Mend::advice(mend)))
 }
 
-/// Whether a new mark is made of the old one.
-fn keeps_mark(value: &Value) -> bool {
+/// Whether these bits of the old mark are in a new one.
+fn keeps(value: &Value, bits: u32) -> bool {
+    let operands = |operator| value.get(operator).and_then(Value::as_array).into_iter().flatten();
     is_mark(value)
-        || ["|", "&", "^"]
-            .iter()
-            .filter_map(|operator| value.get(operator)?.as_array())
-            .flatten()
-            .any(keeps_mark)
+        || ["|", "^"].into_iter().flat_map(operands).any(|one| keeps(one, bits))
+        || (operands("&").any(|one| keeps(one, bits))
+            && operands("&").filter_map(as_u32).all(|mask| mask & bits == bits))
 }
 
 /// The bits of the packet mark that a rule sets or looks at.

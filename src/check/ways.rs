@@ -90,6 +90,11 @@ impl<'a> Ways<'a> {
         there_and_back(way).any(|way| control.iter().any(|kind| may_pass(way, *kind)))
     }
 
+    /// Whether packets of a kind may take a way and the one back.
+    pub fn lets_both(&self, way: Way<'a>, kind: Kind<'a>) -> bool {
+        there_and_back(way).all(|way| self.walk(way, kind).may_pass(self.chain))
+    }
+
     /// What becomes of packets of a kind on a way.
     pub fn fate(&self, way: Way<'a>, kind: Kind<'a>) -> Fate<'a> {
         self.walk(way, kind).fate(self.chain)
@@ -101,8 +106,7 @@ impl<'a> Ways<'a> {
         let established = Kind { state: "established", mark: (data.mark.0, 0), ..data };
         self.all().into_iter().find_map(|way| {
             let fate = self.walk(way, data).dropping(self.chain)?;
-            let is_ftp = self.is_for(control, way)
-                && there_and_back(way).all(|way| self.walk(way, established).may_pass(self.chain));
+            let is_ftp = self.is_for(control, way) && self.lets_both(way, established);
             is_ftp.then_some((way, fate))
         })
     }

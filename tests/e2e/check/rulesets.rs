@@ -168,6 +168,51 @@ fn what_iptables_says_of_connections() -> Result<()> {
     ])
 }
 
+#[test]
+fn what_belongs_to_a_connection_goes_both_ways() -> Result<()> {
+    judged_rightly(&[
+        (
+            "one way only",
+            ByIptables,
+            "-P FORWARD DROP; -A FORWARD -i wan -o lan -m state --state ESTABLISHED,RELATED -j ACCEPT; \
+             -A FORWARD -i lan -o wan -p tcp -m multiport --dports 21,80 -j ACCEPT",
+            "ip filter FORWARD",
+            Some("established-not-accepted"),
+        ),
+        (
+            "by its port",
+            ByNft,
+            "chain forward { type filter hook forward priority filter; policy drop;
+                tcp dport 21 ct state new,established accept
+                tcp sport 21 ct state established accept
+            }",
+            "inet filter forward",
+            Some("established-not-accepted"),
+        ),
+    ])
+}
+
+#[test]
+fn a_control_port_that_is_dropped() -> Result<()> {
+    let rules = "table inet filter {
+        chain forward { type filter hook forward priority filter; policy accept; tcp dport 1-1023 drop; }
+    }";
+    Router::running(rules, "accept-in = []")?.check()?.find("control-not-accepted").map(drop)
+}
+
+#[test]
+fn the_bit_of_the_mark_is_taken_off() -> Result<()> {
+    let keeps = |mask: &str| {
+        format!(
+            "table inet filter {{
+                chain early {{ type filter hook forward priority -2; meta mark set meta mark & {mask} | 0x40000; }}
+            }}"
+        )
+    };
+    Router::running(&keeps("0xff20ffff"), "accept-in = []")?.is_all_right()?;
+    Router::running(&keeps("0xff00ffff"), "accept-in = []")?.check()?.find("mark-in-use").map(drop)
+}
+
 const HOME: &str = "chain input { type filter hook input priority filter; policy drop;
         ct state established,related accept
         iifname \"lan\" accept
