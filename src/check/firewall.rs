@@ -2,10 +2,10 @@
 //! the first packets of data connections do, by the bit of the mark that ftpalg gives them.
 
 use super::accept_in;
+use super::control;
 use super::finding::{Finding, Id, Mend};
 use super::packet::{Kind, SOME_PORT, Truth};
 use super::proc::{self, Process};
-use super::routing::is_forwarded;
 use super::ruleset::{Base, Chain, Rule, Ruleset};
 use super::walk::{Fate, Walk};
 use super::ways::{Way, Ways};
@@ -29,22 +29,22 @@ pub struct Firewall<'a> {
 }
 
 /// A base chain through which what nothing accepts does not come.
-struct Closed<'a> {
-    chain: &'a Chain,
-    base: &'a Base,
+pub struct Closed<'a> {
+    pub chain: &'a Chain,
+    pub base: &'a Base,
     /// The rule that drops the rest; `None`: the policy does.
     by: Option<&'a Rule>,
     /// Of each port, whether new control connections may pass.
-    control: Vec<Control<'a>>,
+    pub control: Vec<Control<'a>>,
     ways: Ways<'a>,
 }
 
 /// What becomes of new control connections to a port.
 #[derive(Clone, Copy)]
-struct Control<'a> {
-    may_pass: bool,
+pub struct Control<'a> {
+    pub may_pass: bool,
     /// By this rule, if it is one that lets them.
-    by: Option<&'a Rule>,
+    pub by: Option<&'a Rule>,
 }
 
 /// What becomes of data connections in a chain that drops by default.
@@ -63,7 +63,7 @@ impl Closed<'_> {
     }
 
     /// How it drops.
-    fn how(&self) -> String {
+    pub fn how(&self) -> String {
         let name = &self.chain.name;
         match self.by {
             Some(rule) => format!("{name} drops by default, by its {rule}"),
@@ -89,8 +89,7 @@ impl<'a> Firewall<'a> {
             found.push(Finding::right(Id::Chain, "no chain drops by default"));
         }
         found.extend(self.dropping_on_some_way(&closed));
-        found.extend(self.control(&closed));
-        found.extend(self.dropped_control(&closed));
+        found.extend(control::look(self, &closed));
         found.extend(self.established(&closed));
         found
     }
@@ -116,12 +115,13 @@ impl<'a> Firewall<'a> {
             .collect()
     }
 
-    fn walk(&self, kind: Kind<'a>) -> Walk<'a> {
+    /// Walks the ruleset with packets of a kind.
+    pub fn walk(&self, kind: Kind<'a>) -> Walk<'a> {
         Walk { ruleset: self.ruleset, kind }
     }
 
     /// The first packet of a control connection.
-    fn control_kind(&self, port: u16) -> Kind<'a> {
+    pub fn control_kind(&self, port: u16) -> Kind<'a> {
         Kind::new_control(port, self.config.mark)
     }
 
@@ -134,7 +134,8 @@ impl<'a> Firewall<'a> {
         Kind { destination: Some(SOME_PORT), ..Kind::new_data(self.config.mark, is_marked) }
     }
 
-    fn covering(&self, chain: &'a Chain) -> Option<&'a Chain> {
+    /// The chain of `accept-in` by which data connections pass a chain.
+    pub fn covering(&self, chain: &'a Chain) -> Option<&'a Chain> {
         accept_in::covering(self.config, self.ruleset, chain)
     }
 
@@ -324,59 +325,6 @@ impl<'a> Firewall<'a> {
             .collect()
     }
 
-    /// Whether new control connections get through, in the hooks where that seems to be meant: those of `accept-in`; if
-    /// there are none, in any.
-    fn control(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
-        let is_covered = |(chain, _): &(&'a Chain, &'a Base)| self.covering(chain).is_some();
-        let hooks: Vec<_> =
-            self.ruleset.base_chains().filter(is_covered).map(|(_, base)| base.hook.as_str()).collect();
-        let is_meant = |one: &&Closed<'a>| {
-            let hook = one.base.hook.as_str();
-            ["forward", "input"].contains(&hook) && (hooks.is_empty() || hooks.contains(&hook))
-        };
-        let meant: Vec<_> = closed.iter().filter(is_meant).collect();
-        // Nothing says which is meant, and what is forwarded passes.
-        let is_forwarded = hooks.is_empty()
-            && meant.iter().all(|one| one.base.hook != "forward")
-            && (is_forwarded("ipv4") || is_forwarded("ipv6"));
-        if meant.is_empty() || is_forwarded {
-            let what = "no chain of the forward and input hooks keeps control connections away";
-            return vec![Finding::right(Id::Control, what)];
-        }
-        let mut found = Vec::new();
-        for (at, port) in self.config.control_ports.iter().enumerate() {
-            let control = |one: &Closed<'a>| one.control.get(at).copied();
-            match blocking(&meant, &|one| control(one).is_some_and(|control| control.may_pass)) {
-                blocking if blocking.is_empty() => {
-                    let rules = meant.iter().filter_map(|one| control(one)?.by).map(ToString::to_string);
-                    let rules: Vec<_> = rules.collect();
-                    let by =
-                        if rules.is_empty() { String::new() } else { format!(" by {}", rules.join(", ")) };
-                    let what = format!("new connections to port {port} are accepted{by}");
-                    found.push(Finding::right(Id::Control, what));
-                }
-                blocking => found.extend(blocking.iter().map(|one| control_not_accepted(one, *port))),
-            }
-        }
-        found
-    }
-
-    /// Rules that drop control connections in chains that accept by default.
-    fn dropped_control(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
-        let is_open = |chain: &Chain| closed.iter().all(|one| one.chain.name != chain.name);
-        let open = self.ruleset.base_chains().filter(|(chain, base)| {
-            base.kind != "nat" && ["forward", "input"].contains(&base.hook.as_str()) && is_open(chain)
-        });
-        let ports = &self.config.control_ports;
-        let dropping = |chain| {
-            ports.iter().filter_map(move |port| match self.walk(self.control_kind(*port)).fate(chain) {
-                Fate::DroppedBy(rule) => Some(control_dropped(rule, *port)),
-                _ => None,
-            })
-        };
-        open.flat_map(|(chain, _)| dropping(chain)).collect()
-    }
-
     fn established(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
         // Only the first packet of a data connection is marked.
         let port = Some(SOME_PORT);
@@ -401,34 +349,6 @@ impl<'a> Firewall<'a> {
             })
             .collect()
     }
-}
-
-/// The chains that keep control connections away, if nothing lets them through.
-fn blocking<'a, 'b>(
-    meant: &[&'b Closed<'a>],
-    lets_through: &dyn Fn(&Closed<'a>) -> bool,
-) -> Vec<&'b Closed<'a>> {
-    let mut blocking: Vec<&Closed<'a>> = Vec::new();
-    let mut is_open = false;
-    for hook in ["forward", "input"] {
-        for families in [["inet", "ip"], ["inet", "ip6"]] {
-            let sees = |one: &&&Closed<'_>| {
-                one.base.hook == hook && families.contains(&one.chain.name.family.as_str())
-            };
-            let chains = meant.iter().filter(sees).copied();
-            let (open, shut): (Vec<_>, Vec<_>) = chains.partition(|one| lets_through(one));
-            is_open |= !open.is_empty() && shut.is_empty();
-            // One lets it through and the next one does not: that is hardly meant, but of IPv6, which may not be in use.
-            if !open.is_empty() && !shut.is_empty() && (families[1] == "ip" || is_forwarded("ipv6")) {
-                blocking.extend(shut);
-            }
-        }
-    }
-    if blocking.is_empty() && !is_open {
-        blocking.extend(meant);
-    }
-    blocking.dedup_by_key(|one| &one.chain.name);
-    blocking
 }
 
 fn not_all_looked_at(chain: &ChainName) -> Finding {
@@ -457,21 +377,6 @@ fn in_owned_table(how: &str, table: &Table) -> Finding {
         Mend::advice("have that program make its table without `flags owner`, or accept the mark itself")
     };
     Finding::wrong(Id::ChainOwned, what, mend)
-}
-
-fn control_dropped(rule: &Rule, port: u16) -> Finding {
-    let what = format!("{rule} drops new connections to port {port}: FTP does not get through");
-    let mend = Mend::advice("take that port out of the rule, or out of control-ports");
-    Finding::warning(Id::ControlNotAccepted, what, mend)
-}
-
-fn control_not_accepted(one: &Closed<'_>, port: u16) -> Finding {
-    let what = format!(
-        "{}, and no rule was seen that accepts new connections to port {port}: FTP does not get through",
-        one.how()
-    );
-    let rule = format!("nft insert rule {} tcp dport {port} ct state new accept", one.chain.name);
-    Finding::warning(Id::ControlNotAccepted, what, Mend::command(rule))
 }
 
 /// Rules that nftables does not show.

@@ -4,6 +4,7 @@
 mod accept_in;
 mod again;
 mod configuration;
+mod control;
 mod daemon;
 mod finding;
 mod firewall;
