@@ -37,6 +37,7 @@ pub struct Closed<'a> {
     /// Of each port, whether new control connections may pass.
     pub control: Vec<Control<'a>>,
     ways: Ways<'a>,
+    data: Data<'a>,
 }
 
 /// What becomes of new control connections to a port.
@@ -48,6 +49,7 @@ pub struct Control<'a> {
 }
 
 /// What becomes of data connections in a chain that drops by default.
+#[derive(Default)]
 struct Data<'a> {
     /// The ways through it that control connections may take.
     ways: Vec<Way<'a>>,
@@ -98,7 +100,7 @@ impl<'a> Firewall<'a> {
         let hooks = ["prerouting", "forward", "input", "output", "postrouting"];
         let filters = self.ruleset.base_chains();
         let filters = filters.filter(|(_, base)| base.kind != "nat" && hooks.contains(&base.hook.as_str()));
-        filters
+        let mut closed: Vec<_> = filters
             .filter_map(|(chain, base)| {
                 let by = match self.walk(self.data_kind(false)).fate(chain) {
                     Fate::Passes => return None,
@@ -110,9 +112,14 @@ impl<'a> Firewall<'a> {
                     Control { may_pass: walk.may_pass(chain), by: walk.accepting(chain) }
                 });
                 let ways = Ways::of(self.ruleset, chain);
-                Some(Closed { chain, base, by, control: control.collect(), ways })
+                Some(Closed { chain, base, by, control: control.collect(), ways, data: Data::default() })
             })
-            .collect()
+            .collect();
+        let judged: Vec<_> = closed.iter().map(|one| self.judge(one, &closed)).collect();
+        for (one, data) in closed.iter_mut().zip(judged) {
+            one.data = data;
+        }
+        closed
     }
 
     /// Walks the ruleset with packets of a kind.
@@ -166,7 +173,8 @@ impl<'a> Firewall<'a> {
         let (name, how) = (&one.chain.name, one.how());
         let right = |what: String| Some(Finding::right(Id::Chain, what));
         let covering = self.covering(one.chain);
-        let Data { ways, is_needed, shut } = self.judge(one, all);
+        let Data { ways, is_needed, shut } = &one.data;
+        let is_needed = *is_needed;
         if (covering.is_some() || is_needed) && one.comes_before_the_mark() {
             let what = format!(
                 "{how}, before ftpalg has marked data connections (hook {}, priority {}): no rule there can tell them",
@@ -288,10 +296,9 @@ impl<'a> Firewall<'a> {
     /// `accept-in` as it should be: what exists of it, and every chain besides that needs to be there.
     fn accept_in(&self, all: &[Closed<'a>], besides: &[&'a Chain]) -> String {
         let mut names: Vec<_> = self.config.accept_in.iter().filter(|name| self.exists(name)).collect();
-        let lacking = all.iter().filter(|one| {
-            let data = self.judge(one, all);
-            data.is_needed && data.shut.is_some() && !one.comes_before_the_mark()
-        });
+        let is_lacking =
+            |one: &&Closed<'a>| one.data.is_needed && one.data.shut.is_some() && !one.comes_before_the_mark();
+        let lacking = all.iter().filter(is_lacking);
         let lacking = lacking.map(|one| one.chain);
         for chain in lacking.chain(besides.iter().copied()) {
             let name = accept_in::place(self.config, self.ruleset, chain);
@@ -330,8 +337,8 @@ impl<'a> Firewall<'a> {
         let port = Some(SOME_PORT);
         let kind = Kind { state: "established", source: port, dialled: port, ..self.data_kind(false) };
         let lacking = closed.iter().filter(|one| {
-            let Data { ways, is_needed, .. } = self.judge(one, closed);
-            let matters = is_needed || self.covering(one.chain).is_some();
+            let Data { ways, is_needed, .. } = &one.data;
+            let matters = *is_needed || self.covering(one.chain).is_some();
             let is_accepted = match ways.as_slice() {
                 [] => self.walk(kind).may_pass(one.chain),
                 ways => ways.iter().all(|way| one.ways.lets_both(*way, kind)),
