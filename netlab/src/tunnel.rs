@@ -80,10 +80,9 @@ impl Lab {
     /// Gives each end of a WireGuard tunnel its key and the other's (wg(8)).
     fn exchange_keys(&self, name: &str, a: End<'_>, b: End<'_>) -> Result<()> {
         let file = |host: &Host| self.dir().join(format!("{name}.{}.key", host.name())).display().to_string();
-        let private = a.0.run("wg", ["genkey"])?.success()?.stdout;
-        let other = b.0.run("wg", ["genkey"])?.success()?.stdout;
-        fs::write(file(a.0), private)?;
-        fs::write(file(b.0), other)?;
+        for (host, ..) in [a, b] {
+            fs::write(file(host), host.run("wg", ["genkey"])?.success()?.stdout)?;
+        }
         for ((host, _, _), (peer, remote, _)) in [(a, b), (b, a)] {
             let [own, others] = [file(host), file(peer)];
             let line = format!(

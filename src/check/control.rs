@@ -55,10 +55,6 @@ fn accepted<'a>(firewall: &Firewall<'a>, closed: &[Closed<'a>]) -> Vec<Finding> 
 
 /// Rules that drop control connections in chains that accept by default.
 fn dropped<'a>(firewall: &Firewall<'a>, closed: &[Closed<'a>]) -> Vec<Finding> {
-    let is_open = |chain: &Chain| closed.iter().all(|one| one.chain.name != chain.name);
-    let open = firewall.ruleset.base_chains().filter(|(chain, base)| {
-        base.kind != "nat" && ["forward", "input"].contains(&base.hook.as_str()) && is_open(chain)
-    });
     let ports = &firewall.config.control_ports;
     let dropping = |chain| {
         ports.iter().filter_map(move |port| match firewall.walk(firewall.control_kind(*port)).fate(chain) {
@@ -66,7 +62,7 @@ fn dropped<'a>(firewall: &Firewall<'a>, closed: &[Closed<'a>]) -> Vec<Finding> {
             _ => None,
         })
     };
-    open.flat_map(|(chain, _)| dropping(chain)).collect()
+    firewall.open(closed).flat_map(|(chain, _)| dropping(chain)).collect()
 }
 
 /// The chains that keep control connections away, if nothing lets them through.

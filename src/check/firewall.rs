@@ -122,6 +122,14 @@ impl<'a> Firewall<'a> {
         closed
     }
 
+    /// The chains of the forward and input hooks that are none of the closed ones.
+    pub fn open(&self, closed: &[Closed<'a>]) -> impl Iterator<Item = (&'a Chain, &'a Base)> {
+        let is_closed = |chain: &Chain| closed.iter().any(|one| one.chain.name == chain.name);
+        self.ruleset.base_chains().filter(move |(chain, base)| {
+            base.kind != "nat" && ["forward", "input"].contains(&base.hook.as_str()) && !is_closed(chain)
+        })
+    }
+
     /// Walks the ruleset with packets of a kind.
     pub fn walk(&self, kind: Kind<'a>) -> Walk<'a> {
         Walk { ruleset: self.ruleset, kind }
@@ -215,13 +223,7 @@ impl<'a> Firewall<'a> {
 
     /// Chains that accept by default, except on some way from one interface to another or to this host.
     fn dropping_on_some_way(&self, closed: &[Closed<'a>]) -> Vec<Finding> {
-        let is_closed = |chain: &Chain| closed.iter().any(|one| one.chain.name == chain.name);
-        let open = self.ruleset.base_chains().filter(|(chain, base)| {
-            base.kind != "nat"
-                && ["forward", "input"].contains(&base.hook.as_str())
-                && base.priority > MARKED_AT
-                && !is_closed(chain)
-        });
+        let open = self.open(closed).filter(|(_, base)| base.priority > MARKED_AT);
         let (control, data) = (self.control_kinds(), self.data_kind(true));
         let mut found = Vec::new();
         let mut dropping = Vec::new();
@@ -267,10 +269,7 @@ impl<'a> Firewall<'a> {
     /// About the rule in a chain of `accept-in` that does not let data connections through.
     fn without_rule(&self, listed: &Chain, how: &str) -> Finding {
         let marked = self.walk(self.data_kind(true));
-        let has_rule = listed.rules.iter().any(|rule| {
-            rule.expr.iter().any(|expression| expression.get("accept").is_some())
-                && marked.meets(rule) == Truth::Yes
-        });
+        let has_rule = listed.rules.iter().any(|rule| rule.has("accept") && marked.meets(rule) == Truth::Yes);
         let reload = Mend::command("systemctl reload ftpalg");
         if has_rule {
             let what = format!("{how}, above ftpalg's rule: data connections do not get as far as that");
@@ -298,8 +297,7 @@ impl<'a> Firewall<'a> {
         let mut names: Vec<_> = self.config.accept_in.iter().filter(|name| self.exists(name)).collect();
         let is_lacking =
             |one: &&Closed<'a>| one.data.is_needed && one.data.shut.is_some() && !one.comes_before_the_mark();
-        let lacking = all.iter().filter(is_lacking);
-        let lacking = lacking.map(|one| one.chain);
+        let lacking = all.iter().filter(is_lacking).map(|one| one.chain);
         for chain in lacking.chain(besides.iter().copied()) {
             let name = accept_in::place(self.config, self.ruleset, chain);
             if !names.contains(&name) {

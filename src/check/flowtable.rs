@@ -1,5 +1,7 @@
 //! Flowtables: a connection that is in one passes everything else by, ftpalg as well.
 
+use std::ptr;
+
 use super::finding::{Finding, Id, Mend};
 use super::packet::Kind;
 use super::ruleset::{Rule, Ruleset};
@@ -28,13 +30,13 @@ pub fn look(config: &Config, ruleset: &Ruleset, listing: &mut Listing) -> Result
 
 /// The rules that put packets of control connections, in either direction, into a flowtable.
 fn taking<'a>(config: &Config, ruleset: &'a Ruleset) -> Vec<&'a Rule> {
-    let adds = |rule: &Rule| rule.expr.iter().any(|expression| expression.get("flow").is_some());
+    let adds = |rule: &Rule| rule.has("flow");
     let kinds = config.control_ports.iter().flat_map(|port| Kind::control_both_ways(*port, config.mark));
     let mut taking: Vec<&Rule> = Vec::new();
     for kind in kinds {
         for (chain, _) in ruleset.base_chains() {
             for (rule, _) in (Walk { ruleset, kind }).coming_to(chain, &adds) {
-                if taking.iter().all(|known| (known.handle, &known.chain) != (rule.handle, &rule.chain)) {
+                if !taking.iter().any(|known| ptr::eq(*known, rule)) {
                     taking.push(rule);
                 }
             }

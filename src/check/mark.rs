@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::accept_in::covering;
 use super::finding::{Finding, Id, Mend};
 use super::firewall::MARKED_AT;
-use super::packet::as_u32;
+use super::packet::{as_u32, meta_key};
 use super::ruleset::{Base, Rule, Ruleset};
 use crate::config::Config;
 use crate::netfilter::{MarkedRoute, marked_routes};
@@ -131,7 +131,7 @@ fn uses(rule: &Rule) -> Vec<Use> {
 }
 
 fn is_mark(expression: &Value) -> bool {
-    expression.get("meta").and_then(|meta| meta.get("key")).and_then(Value::as_str) == Some("mark")
+    meta_key(expression) == Some("mark")
 }
 
 /// The bits that a value brings: a number, or one combined with another value by `|` or `^`.

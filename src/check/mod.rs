@@ -36,7 +36,7 @@ use daemon::Reader;
 use finding::{Finding, Id, Mark, Mend};
 use firewall::Firewall;
 use page::Looks;
-use ruleset::Ruleset;
+use ruleset::{Chain, Ruleset};
 
 /// Looks at everything and prints what it finds. Returns the exit code.
 pub fn run(config: Option<&Path>, is_json: bool) -> u8 {
@@ -152,14 +152,13 @@ fn read(listing: &mut Listing) -> Result<Ruleset, ListingError> {
     };
     let mut ruleset = Ruleset::parse(&listings).map_err(unreadable)?;
     ruleset.owned = listing.owned_tables()?;
-    for chain in &mut ruleset.chains {
-        if chain.rules.iter().any(|rule| xtables::is_foreign(&rule.expr)) {
-            // One that has gone meanwhile stays as it was.
-            let texts = listing.rules(&chain.name).unwrap_or_default();
-            for rule in &mut chain.rules {
-                if let Some(text) = texts.get(&rule.handle) {
-                    xtables::translate(&mut rule.expr, text);
-                }
+    let is_foreign = |chain: &&mut Chain| chain.rules.iter().any(|rule| xtables::is_foreign(&rule.expr));
+    for chain in ruleset.chains.iter_mut().filter(is_foreign) {
+        // Rules that have gone meanwhile stay as they were.
+        let texts = listing.rules(&chain.name).unwrap_or_default();
+        for rule in &mut chain.rules {
+            if let Some(text) = texts.get(&rule.handle) {
+                xtables::translate(&mut rule.expr, text);
             }
         }
     }

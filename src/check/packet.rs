@@ -251,9 +251,7 @@ fn is_one(known: &Known<'_>, right: &Value, rule: &Rule, sets: &Sets) -> Truth {
     if right.as_str().is_some_and(|name| name.starts_with('@')) {
         return Truth::Maybe;
     }
-    if let Some(inside) = right.get("elem").and_then(|elem| elem.get("val")) {
-        return is_one(known, inside, rule, sets);
-    }
+    let right = value_of(right);
     if right.as_str() == Some(CATCH_ALL) {
         return Truth::Yes;
     }
@@ -296,7 +294,7 @@ fn any(list: &[Value], is_so: impl FnMut(&Value) -> Truth) -> Truth {
 fn one_of(left: &Value, list: &[Value], kind: &Kind<'_>, rule: &Rule, sets: &Sets) -> Truth {
     let Some(parts) = left.get("concat").and_then(Value::as_array) else { return Truth::Maybe };
     any(list, |element| {
-        let element = element.get("elem").and_then(|elem| elem.get("val")).unwrap_or(element);
+        let element = value_of(element);
         if element.as_str() == Some(CATCH_ALL) {
             return Truth::Yes;
         }
@@ -317,8 +315,17 @@ pub fn parts(value: &Value) -> &[Value] {
 
 /// Whether a rule looks at an interface's name or number there.
 pub fn is_interface(value: &Value) -> bool {
-    let key = value.get("meta").and_then(|meta| meta.get("key")).and_then(Value::as_str);
-    matches!(key, Some("iif" | "oif" | "iifname" | "oifname"))
+    matches!(meta_key(value), Some("iif" | "oif" | "iifname" | "oifname"))
+}
+
+/// What a rule looks at or sets beside the packet itself, such as `mark`; `None`: something else.
+pub fn meta_key(value: &Value) -> Option<&str> {
+    value.get("meta")?.get("key")?.as_str()
+}
+
+/// An element without its time-out, its comment and the like.
+pub fn value_of(element: &Value) -> &Value {
+    element.get("elem").and_then(|elem| elem.get("val")).unwrap_or(element)
 }
 
 /// The elements of a set or map that a rule holds or names; `None`: it is none, or is not known.

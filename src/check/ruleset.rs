@@ -45,6 +45,13 @@ pub struct Rule {
     pub expr: Vec<Value>,
 }
 
+impl Rule {
+    /// Whether it has a statement of this name, such as `accept`.
+    pub fn has(&self, statement: &str) -> bool {
+        self.expr.iter().any(|expression| expression.get(statement).is_some())
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rule with handle {} of {}", self.handle, self.chain)

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::packet::{CATCH_ALL, Kind, Sets, Truth, holds, is_key, listed};
+use super::packet::{CATCH_ALL, Kind, Sets, Truth, holds, is_key, listed, meta_key};
 use super::ruleset::{Chain, Rule, Ruleset};
+use super::xtables;
 use crate::config::ChainName;
 
 /// How deep chains may call each other (`NFT_JUMP_STACK_SIZE`).
@@ -29,6 +30,9 @@ enum Verdict<'a> {
     Goto(&'a str),
     Return,
 }
+
+/// A verdict, and how many of the packets meet it.
+type Met<'a> = (Truth, Verdict<'a>);
 
 /// What is left after some rules.
 enum Course<'a> {
@@ -59,26 +63,19 @@ impl<'a> Walk<'a> {
     fn certain(&self, chain: &'a Chain, depth: usize) -> Course<'a> {
         let mut some_have_left = false;
         for rule in &chain.rules {
-            if let Some(course) = self.course(rule, depth) {
+            let verdicts = self.verdicts(rule);
+            if let Some(course) = self.course(rule, &verdicts, depth) {
                 return if some_have_left { Course::GoesOn } else { course };
             }
-            some_have_left |= self.may_leave(rule);
+            some_have_left |= may_leave(&verdicts);
         }
         Course::GoesOn
     }
 
-    /// Whether some of the packets, but not all, go back from here to where the chain was called.
-    fn may_leave(&self, rule: &'a Rule) -> bool {
-        let leaves = |(truth, verdict): &(Truth, Verdict<'_>)| {
-            *truth == Truth::Maybe && matches!(verdict, Verdict::Return | Verdict::Goto(_))
-        };
-        self.verdicts(rule).iter().any(leaves)
-    }
-
-    /// What a rule does to all of the packets; `None`: the next rule's turn.
-    fn course(&self, rule: &'a Rule, depth: usize) -> Option<Course<'a>> {
-        for (truth, verdict) in self.verdicts(rule) {
-            if truth != Truth::Yes {
+    /// What a rule's verdicts do to all of the packets; `None`: the next rule's turn.
+    fn course(&self, rule: &'a Rule, verdicts: &[Met<'a>], depth: usize) -> Option<Course<'a>> {
+        for (truth, verdict) in verdicts {
+            if *truth != Truth::Yes {
                 continue;
             }
             match verdict {
@@ -114,7 +111,7 @@ impl<'a> Walk<'a> {
     pub fn hands_on(&self, chain: &'a Chain, to: &ChainName) -> bool {
         for rule in &chain.rules {
             let verdicts = self.verdicts(rule);
-            let leads_there = |(truth, verdict): &(Truth, Verdict<'_>)| match verdict {
+            let leads_there = |(truth, verdict): &Met<'_>| match verdict {
                 Verdict::Jump(name) | Verdict::Goto(name) => {
                     *truth == Truth::Yes
                         && *name == to.chain
@@ -126,7 +123,7 @@ impl<'a> Walk<'a> {
             if verdicts.iter().any(leads_there) {
                 return true;
             }
-            if self.decides(rule, 0) {
+            if self.decides(rule, &verdicts, 0) {
                 return false;
             }
         }
@@ -134,19 +131,20 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether a rule, or one that it leads to, has a last word about some of the packets, or sets their mark.
-    fn decides(&self, rule: &'a Rule, depth: usize) -> bool {
+    fn decides(&self, rule: &'a Rule, verdicts: &[Met<'a>], depth: usize) -> bool {
         let sets_mark = |expression: &Value| {
-            let key = expression.get("mangle").and_then(|mangle| mangle.get("key")?.get("meta")?.get("key"));
-            key.and_then(Value::as_str) == Some("mark")
+            expression.get("mangle").and_then(|it| meta_key(it.get("key")?)) == Some("mark")
         };
         let is_last = |verdict: &Verdict<'a>| match verdict {
             Verdict::Accept | Verdict::Drop => true,
             Verdict::Return => false,
-            Verdict::Jump(name) | Verdict::Goto(name) => self
-                .target(rule, name, depth)
-                .is_some_and(|inner| inner.rules.iter().any(|rule| self.decides(rule, depth + 1))),
+            Verdict::Jump(name) | Verdict::Goto(name) => {
+                self.target(rule, name, depth).is_some_and(|inner| {
+                    inner.rules.iter().any(|rule| self.decides(rule, &self.verdicts(rule), depth + 1))
+                })
+            }
         };
-        self.verdicts(rule).iter().any(|(_, verdict)| is_last(verdict))
+        verdicts.iter().any(|(_, verdict)| is_last(verdict))
             || (self.meets(rule) != Truth::No && rule.expr.iter().any(sets_mark))
     }
 
@@ -170,14 +168,15 @@ impl<'a> Walk<'a> {
             if sort(rule) && truth != Truth::No {
                 found.push((rule, truth));
             }
-            for (truth, verdict) in self.verdicts(rule) {
+            let verdicts = self.verdicts(rule);
+            for (truth, verdict) in &verdicts {
                 if let Verdict::Jump(name) | Verdict::Goto(name) = verdict {
                     if let Some(inner) = self.target(rule, name, depth) {
-                        self.come_to(inner, sort, truth.min(how_many), depth + 1, found);
+                        self.come_to(inner, sort, how_many.min(*truth), depth + 1, found);
                     }
                 }
             }
-            if self.course(rule, depth).is_some() {
+            if self.course(rule, &verdicts, depth).is_some() {
                 return;
             }
         }
@@ -192,8 +191,9 @@ impl<'a> Walk<'a> {
     fn possible(&self, chain: &'a Chain, depth: usize) -> Result<Option<&'a Rule>, ()> {
         let mut some_have_left = false;
         for rule in &chain.rules {
-            for (truth, verdict) in self.verdicts(rule) {
-                let is_certain = truth == Truth::Yes;
+            let verdicts = self.verdicts(rule);
+            for (truth, verdict) in &verdicts {
+                let is_certain = *truth == Truth::Yes;
                 let nothing_is_left = || if some_have_left { Ok(None) } else { Err(()) };
                 match verdict {
                     Verdict::Accept => return Ok(Some(rule)),
@@ -211,7 +211,7 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
-            some_have_left |= self.may_leave(rule);
+            some_have_left |= may_leave(&verdicts);
         }
         Ok(None)
     }
@@ -231,7 +231,7 @@ impl<'a> Walk<'a> {
     }
 
     /// A rule's verdicts for packets of the kind, and whether they meet all of them.
-    fn verdicts(&self, rule: &'a Rule) -> Vec<(Truth, Verdict<'a>)> {
+    fn verdicts(&self, rule: &'a Rule) -> Vec<Met<'a>> {
         let mut truth = Truth::Yes;
         let mut verdicts = Vec::new();
         for expression in &rule.expr {
@@ -249,7 +249,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The verdicts of a verdict map that may be meant: one, if that is certain.
-    fn looked_up(&self, map: &'a Value, rule: &'a Rule) -> Vec<(Truth, Verdict<'a>)> {
+    fn looked_up(&self, map: &'a Value, rule: &'a Rule) -> Vec<Met<'a>> {
         let key = map.get("key").unwrap_or(&Value::Null);
         let list = map.get("data").and_then(|data| listed(data, rule, self.sets())).unwrap_or_default();
         let find = || self.meant(key, list, rule);
@@ -314,17 +314,25 @@ impl<'a> Walk<'a> {
     fn xt(&self, xt: &Value, rule: &Rule) -> Truth {
         let member = |name: &str| xt.get(name).and_then(Value::as_str).unwrap_or_default();
         let names_a_port = rule.expr.iter().any(|expression| {
-            let xt = expression.get("xt").and_then(|xt| xt.get("name"));
             let payload = expression.get("match").and_then(|it| it.get("left")?.get("payload")?.get("field"));
-            xt.and_then(Value::as_str) == Some("multiport")
+            xtables::condition(expression) == Some(xtables::PORTS)
                 || payload.and_then(Value::as_str) == Some("dport")
         });
         match (member("type"), member("name")) {
             ("target", _) | (_, "comment") => Truth::Yes,
-            (_, "conntrack" | "state") if self.kind.state == "new" && !names_a_port => Truth::No,
+            (_, name) if xtables::CONNECTION.contains(&name) && self.kind.state == "new" && !names_a_port => {
+                Truth::No
+            }
             _ => Truth::Maybe,
         }
     }
+}
+
+/// Whether some of the packets, but not all, go back by these to where the chain was called.
+fn may_leave(verdicts: &[Met<'_>]) -> bool {
+    verdicts.iter().any(|(truth, verdict)| {
+        *truth == Truth::Maybe && matches!(verdict, Verdict::Return | Verdict::Goto(_))
+    })
 }
 
 /// An expression's verdict, if it is one.

@@ -6,7 +6,7 @@ use std::iter;
 
 use serde_json::Value;
 
-use super::packet::{CATCH_ALL, Kind, Sets, is_interface, listed, parts};
+use super::packet::{CATCH_ALL, Kind, Sets, is_interface, listed, parts, value_of};
 use super::ruleset::{Chain, Rule, Ruleset};
 use super::walk::{Fate, Walk};
 
@@ -54,11 +54,9 @@ impl<'a> Ways<'a> {
         let beside = |other: &&Chain| {
             (&other.name.family, &other.name.table) == (&chain.name.family, &chain.name.table)
         };
-        let tables = || ruleset.chains.iter().filter(beside);
+        let rules = ruleset.chains.iter().filter(beside).flat_map(|chain| &chain.rules);
         let named = |rule: &'a Rule| rule.expr.iter().flat_map(|one| named_in(one, rule, &ruleset.sets));
-        let accepts = |rule: &&Rule| rule.expr.iter().any(|expression| expression.get("accept").is_some());
-        let (accepting, others): (Vec<_>, Vec<_>) =
-            tables().flat_map(|chain| &chain.rules).partition(accepts);
+        let (accepting, others): (Vec<_>, Vec<_>) = rules.partition(|rule| rule.has("accept"));
         // What others drop comes first, where there is no end of them.
         let mut interfaces = BTreeSet::from([ANOTHER]);
         let mut are_all = true;
@@ -132,9 +130,8 @@ fn named_in<'a>(expression: &'a Value, rule: &Rule, sets: &'a Sets) -> Vec<&'a s
     }
     let list = listed(right, rule, sets).unwrap_or(std::slice::from_ref(right));
     let of_element = |element: &'a Value| {
-        // Of a map, the key; of an element with a time-out or a comment, its value.
-        let element = element.as_array().and_then(|pair| pair.first()).unwrap_or(element);
-        let element = element.get("elem").and_then(|elem| elem.get("val")).unwrap_or(element);
+        // Of a map, the key.
+        let element = value_of(element.as_array().and_then(|pair| pair.first()).unwrap_or(element));
         places.iter().filter_map(|at| parts(element).get(*at)?.as_str()).collect::<Vec<_>>()
     };
     list.iter().flat_map(of_element).filter(|name| *name != CATCH_ALL && !name.starts_with('@')).collect()

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-/// The conditions that are looked for.
-const CONNECTION: [&str; 2] = ["conntrack", "state"];
-const PORTS: &str = "multiport";
+/// What looks at connections.
+pub const CONNECTION: [&str; 2] = ["conntrack", "state"];
+/// What looks at ports.
+pub const PORTS: &str = "multiport";
 
 /// The name of an expression's condition, if it is one of xtables.
 pub fn condition(expression: &Value) -> Option<&str> {

@@ -96,12 +96,8 @@ fn what_both_ends_closed_is_not_live() {
     let control = connects(&net.client, "198.51.100.9:21", &listener);
     let tuple = tuple_of(&control);
     drop(control);
-    let is_live = || net.router.run(move || ConnTrack::open().unwrap().fate(&tuple) == Fate::Live);
     // The last of its packets may still be on their way.
-    assert!((0..100).any(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        !is_live()
-    }));
+    until(|| net.router.run(move || ConnTrack::open().unwrap().fate(&tuple) != Fate::Live));
 }
 
 #[test]
