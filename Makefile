@@ -42,7 +42,7 @@ ifneq ($(CI),)
 STRICT = -- -D warnings
 endif
 # Most tests wait for the network most of the time.
-TEST_THREADS ?= 4
+TEST_THREADS ?= 6
 FUZZ_SECONDS ?= 15
 SOAK ?= 1800
 UNPACK_PROFTPD = scripts/unpack-package proftpd-core usr/sbin/proftpd
