@@ -27,6 +27,9 @@ pub const HOLDING: [(&str, [&str; 2]); 3] = [
 pub const HOLD_NAMES: [&str; 2] = ["ftpalg_hold", "ftpalg_hold_2"];
 
 const TABLE: &str = include_str!("../../nft-rules/ftpalg.nft");
+/// What the configuration puts into the table's sets.
+const CONTROL_PORTS: &str = "add element inet ftpalg control_ports $control_ports\n\
+                             add element inet ftpalg server_ports $control_ports\n";
 const GUARD: &str = include_str!("../../nft-rules/guard.nft");
 const HOLD: &str = include_str!("../../nft-rules/hold.nft");
 
@@ -110,7 +113,7 @@ pub fn text(config: &Config) -> String {
     };
     let bypass = if config.when_down == WhenDown::Pass { "flags bypass " } else { "" };
     format!(
-        "{}\n{TABLE}\n\
+        "{}\n{TABLE}\n{CONTROL_PORTS}\n\
          # What the daemon puts into the two chains while it runs.\n\
          flush chain inet ftpalg divert\n\
          flush chain inet ftpalg divert_shifted\n\
@@ -144,7 +147,7 @@ pub fn installation(config: &Config, replace: Replace, live: Live<'_>) -> Result
     text += " table inet ftpalg\n";
     text += TABLE;
     text += "\nflush set inet ftpalg control_ports\n";
-    text += "add element inet ftpalg control_ports $control_ports\n";
+    text += CONTROL_PORTS;
     for set in Set::RESTORED {
         let kind = if set.is_map() { "map" } else { "set" };
         for name in set.names() {
@@ -207,4 +210,28 @@ fn definitions(verb: &str, config: &Config) -> String {
 
 fn list(ports: impl IntoIterator<Item = u16>) -> String {
     ports.into_iter().map(|port| port.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// libnftables 1.1.3, Debian 13's, follows a null pointer where one transaction makes a set with elements and empties it.
+    #[test]
+    fn no_set_that_is_emptied_is_made_with_elements() {
+        for replace in [Replace::Rules, Replace::Table] {
+            let text =
+                installation(&Config::default(), replace, Live::default()).unwrap().replace("\n\t\t", " ");
+            let emptied = text.lines().filter_map(|line| line.strip_prefix("flush ")?.split(' ').nth(3));
+            let emptied: BTreeSet<&str> = emptied.collect();
+            assert!(emptied.contains("control_ports") && emptied.contains("open4"), "{emptied:?}");
+            let declared = text.split("\n\t").filter_map(|part| {
+                let (kind, rest) = part.split_once(' ')?;
+                ["set", "map"].contains(&kind).then(|| rest.split_once(" {")).flatten()
+            });
+            let with_elements: BTreeSet<&str> =
+                declared.filter(|(_, body)| body.contains("elements")).map(|(name, _)| name).collect();
+            assert_eq!(emptied.intersection(&with_elements).count(), 0, "{with_elements:?}");
+        }
+    }
 }
