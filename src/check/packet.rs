@@ -55,7 +55,7 @@ pub struct Kind<'a> {
     pub goes_out: Option<&'a str>,
 }
 
-impl<'a> Kind<'a> {
+impl Kind<'_> {
     /// The first packet of a control connection to this port, with these bits of the mark not set.
     pub fn new_control(port: u16, mark: u32) -> Self {
         let (destination, dialled) = (Some(port), Some(port));

@@ -31,7 +31,7 @@ impl fmt::Display for Way<'_> {
     }
 }
 
-impl<'a> Way<'a> {
+impl Way<'_> {
     /// The way back, if it leads past the same hook.
     fn back(self) -> Option<Self> {
         let Way { comes_in, goes_out } = self;

@@ -42,7 +42,7 @@ impl Name {
         };
         match (tuple.server, tuple.client) {
             (SocketAddr::V4(server), SocketAddr::V4(client)) => {
-                let ports = u32::from(server.port()) << 16 | u32::from(client.port());
+                let ports = (u32::from(server.port()) << 16) | u32::from(client.port());
                 Self::Narrow([server.ip().to_bits(), client.ip().to_bits(), ports])
             }
             (server, client) => Self::Wide([server, client].map(wide)),

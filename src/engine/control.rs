@@ -40,11 +40,11 @@ impl Hosts {
 /// In few steps: a packet's tuple is hashed several times.
 impl Hash for ControlTuple {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let ports = u32::from(self.server.port()) << 16 | u32::from(self.client.port());
+        let ports = (u32::from(self.server.port()) << 16) | u32::from(self.client.port());
         match (self.server.ip(), self.client.ip()) {
             (IpAddr::V4(server), IpAddr::V4(client)) => {
-                let addresses = u64::from(server.to_bits()) << 32 | u64::from(client.to_bits());
-                state.write_u128(u128::from(addresses) << 32 | u128::from(ports));
+                let addresses = (u64::from(server.to_bits()) << 32) | u64::from(client.to_bits());
+                state.write_u128((u128::from(addresses) << 32) | u128::from(ports));
             }
             (server, client) => {
                 for address in [server, client] {

@@ -52,7 +52,8 @@ pub fn start() {
     match leads_to_journal().then(Journal::open) {
         Some(Ok(journal)) => log.with(journal).init(),
         _ => {
-            let lines = tracing_subscriber::fmt::layer().with_writer(StandardError::new()).with_target(false);
+            let lines =
+                tracing_subscriber::fmt::layer().with_writer(StandardError::open()).with_target(false);
             log.with(lines.with_ansi(wants_colour())).init();
         }
     }

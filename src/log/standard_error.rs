@@ -24,7 +24,7 @@ pub struct StandardError {
 
 impl StandardError {
     /// Finds out what it is.
-    pub fn new() -> Self {
+    pub fn open() -> Self {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         // Another user's can't be opened.
         let open_again = || open("/proc/self/fd/2", flags, Mode::empty()).map(File::from).ok();

@@ -66,7 +66,7 @@ pub fn host_port(text: &[u8]) -> Option<u16> {
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty()).skip(4);
     let high: u16 = numbers.next()?.parse().ok()?;
     let low: u16 = numbers.next()?.parse().ok()?;
-    (high < 256 && low < 256).then_some(high << 8 | low)
+    (high < 256 && low < 256).then_some((high << 8) | low)
 }
 
 /// An address and port as six numbers.

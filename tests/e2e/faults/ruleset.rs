@@ -107,7 +107,7 @@ fn a_full_set_costs_the_data_connection_alone() -> Result<()> {
         ("map", "dnat4", " : 10.9.9.9 . 9", "PASV"),
         ("map", "snat4", " : 10.9.9.9", "PASV"),
     ] {
-        let key = |n: u32| format!("10.{}.{}.{} . 10.9.9.9 . 9", 100 + (n >> 16), n >> 8 & 255, n & 255);
+        let key = |n: u32| format!("10.{}.{}.{} . 10.9.9.9 . 9", 100 + (n >> 16), (n >> 8) & 255, n & 255);
         net.router().nft(&format!("flush {kind} inet ftpalg {set}"))?;
         fill(&net, set, |n| format!("{} timeout 5m{data}", key(n)))?;
         let before = times_full();
@@ -163,7 +163,7 @@ fn a_full_set_of_sessions_leaves_those_that_live() -> Result<()> {
     let mut lives = Session::open(&net, &server)?;
     lives.fetch_in_all_modes()?;
     let tuple = |n: u32| {
-        format!("10.{}.{}.{} . 21 . 10.9.9.9 . 9 timeout 5m", 100 + (n >> 16), n >> 8 & 255, n & 255)
+        format!("10.{}.{}.{} . 21 . 10.9.9.9 . 9 timeout 5m", 100 + (n >> 16), (n >> 8) & 255, n & 255)
     };
     // There is one element in it, so the last chunk would be refused whole.
     let mut text = String::new();

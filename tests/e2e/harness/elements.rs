@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 /// `NFNL_SUBSYS_NFTABLES`, `NFT_MSG_GETSETELEM`, and `NLM_F_REQUEST | NLM_F_DUMP`.
-const GET_ELEMENTS: u16 = 10 << 8 | 13;
+const GET_ELEMENTS: u16 = (10 << 8) | 13;
 const DUMP: u16 = 0x301;
 /// `NLMSG_ERROR` and `NLMSG_DONE`.
 const ERROR: u16 = 2;

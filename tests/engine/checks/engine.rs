@@ -45,10 +45,10 @@ struct Habits {
 
 impl Habits {
     fn config(self) -> Config {
-        let has = |bit: u8| self.habits & 1 << bit != 0;
+        let has = |bit: u8| self.habits & (1 << bit) != 0;
         Config {
             initial: self.initial,
-            mss: [1460, 536, 88, 48][usize::from(self.habits >> 4 & 3)],
+            mss: [1460, 536, 88, 48][usize::from((self.habits >> 4) & 3)],
             timestamps: has(0),
             delayed_ack: has(1),
             nagle: has(2),

@@ -29,7 +29,7 @@ pub struct Edits {
 
 impl Edits {
     fn makes(&self, bit: u8) -> bool {
-        self.made & 1 << bit != 0
+        self.made & (1 << bit) != 0
     }
 }
 
