@@ -15,10 +15,10 @@ fn odd_commands(net: &Net, kind: ServerKind) -> Result<()> {
             net.scenario("bytewise", mode, &server, delay)?;
         }
     }
-    for mode in ["PORT", "EPRT"] {
-        net.scenario("in_one_segment", mode, &server, "nodelay")?;
-        // pyftpdlib connects to the first as soon as it reads it.
-        if kind != ServerKind::Pyftpdlib {
+    // pyftpdlib connects as soon as it reads PORT, the first of two as well, and version 2 forgets a RETR that it finds behind.
+    if kind != ServerKind::Pyftpdlib {
+        for mode in ["PORT", "EPRT"] {
+            net.scenario("in_one_segment", mode, &server, "nodelay")?;
             net.scenario("two_at_once", mode, &server, "nodelay")?;
         }
     }

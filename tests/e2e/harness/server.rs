@@ -229,7 +229,9 @@ Group nogroup
 PidFile {dir}/proftpd.pid
 ScoreboardFile {dir}/proftpd.scoreboard
 ControlsEngine off
-DelayEngine off
+<IfModule mod_delay.c>
+  DelayEngine off
+</IfModule>
 UseReverseDNS off
 UseFtpUsers off
 RequireValidShell off
