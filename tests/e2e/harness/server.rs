@@ -214,7 +214,13 @@ rsa_private_key_file={key}
 }
 
 fn proftpd_config(dir: &Path, tools: &Path, root: &Path, log: &Path, v6: bool, port: u16) -> String {
-    let (dir, tools, root, log) = (dir.display(), tools.display(), root.display(), log.display());
+    let modules = tools.join("lib/proftpd");
+    // Built in on Debian 12, and not on 13.
+    let shared =
+        ["mod_delay", "mod_ls", "mod_xfer"].iter().filter(|name| modules.join(format!("{name}.so")).exists());
+    let load: String = shared.map(|name| format!("LoadModule {name}.c\n")).collect();
+    let modules = modules.display();
+    let (dir, root, log) = (dir.display(), root.display(), log.display());
     let (v6, address) = if v6 { ("on", "::") } else { ("off", "0.0.0.0") };
     format!(
         "ServerName test
@@ -223,15 +229,13 @@ DefaultServer on
 UseIPv6 {v6}
 DefaultAddress {address}
 Port {port}
-ModulePath {tools}/lib/proftpd
-User nobody
+ModulePath {modules}
+{load}User nobody
 Group nogroup
 PidFile {dir}/proftpd.pid
 ScoreboardFile {dir}/proftpd.scoreboard
 ControlsEngine off
-<IfModule mod_delay.c>
-  DelayEngine off
-</IfModule>
+DelayEngine off
 UseReverseDNS off
 UseFtpUsers off
 RequireValidShell off
