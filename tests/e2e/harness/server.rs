@@ -230,7 +230,8 @@ UseIPv6 {v6}
 DefaultAddress {address}
 Port {port}
 ModulePath {modules}
-{load}User nobody
+{load}
+User nobody
 Group nogroup
 PidFile {dir}/proftpd.pid
 ScoreboardFile {dir}/proftpd.scoreboard
