@@ -191,15 +191,15 @@ def abort(session):
 
 def take_back(session):
     """A transfer whose data connection the client never makes, and ABOR. pyftpdlib has one reply for both. Before version 2
-    it then transfers what it was asked for with the next data connection."""
+    it then transfers what it was asked for with the next data connection; from then on it may be good for none."""
     for _ in range(3):
         session.command("PASV", "227")
         session.command("RETR pub/small", "150", "125")
         session.command("ABOR", "225")
         session.command("CWD /", "250")
         if "pyftpdlib 1." not in session.greeting:
-            session.fetch()
-        elif mode in ("PORT", "EPRT"):
+            continue
+        if mode in ("PORT", "EPRT"):
             listener, line = session.listen()
             session.send([line])
             session.expect("200")
