@@ -129,6 +129,8 @@ fn contents(listing: &str) -> BTreeMap<String, Vec<Value>> {
         let mut object = plain(object);
         if let (Some(members), "set" | "map") = (object.as_object_mut(), kind) {
             members.remove("elem");
+            // How many there are, from nftables 1.1.7 on.
+            members.remove("count");
         }
         contents.entry(name).or_default().push(object);
     }
@@ -145,5 +147,23 @@ fn plain(object: &Value) -> Value {
         }
         Value::Array(list) => Value::Array(list.iter().map(plain).collect()),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_set_holds_makes_no_difference_and_what_it_may_hold_does() {
+        let listing = |size: u32, more: &str| {
+            format!(
+                r#"{{"nftables": [{{"set": {{"name": "used4", "handle": {size}, "size": {size}{more}}}}}]}}"#
+            )
+        };
+        let wanted = listing(100, "");
+        assert_eq!(compare(&wanted, &listing(100, r#", "count": 1"#)), Differences::default());
+        assert_eq!(compare(&wanted, &listing(100, r#", "elem": ["10.0.0.1"]"#)), Differences::default());
+        assert_eq!(compare(&wanted, &listing(200, "")).wanted, ["set used4"]);
     }
 }
