@@ -190,14 +190,14 @@ def abort(session):
 
 
 def take_back(session):
-    """A transfer whose data connection the client never makes, and ABOR. pyftpdlib has one reply for both. Before version 2
-    it then transfers what it was asked for with the next data connection; from then on it may be good for none."""
+    """A transfer whose data connection the client never makes, and ABOR. pyftpdlib has one reply for both. Its version
+    1.5.7 then transfers what it was asked for with the next data connection; later ones may be good for none."""
     for _ in range(3):
         session.command("PASV", "227")
         session.command("RETR pub/small", "150", "125")
         session.command("ABOR", "225")
         session.command("CWD /", "250")
-        if "pyftpdlib 1." not in session.greeting:
+        if "pyftpdlib 1.5.7 " not in session.greeting:
             continue
         if mode in ("PORT", "EPRT"):
             listener, line = session.listen()
