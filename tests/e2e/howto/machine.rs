@@ -71,7 +71,10 @@ impl Machine {
         let log = dir.join(format!("{}.keeper", host.name()));
         let mut keeper = host.spawn(&log, "unshare", line)?;
         keeper.wait_for_log("ready", Duration::from_secs(20))?;
-        Ok(Machine { host, keeper })
+        let machine = Machine { host, keeper };
+        // How far it is shares a line with what else curl says (8.18).
+        machine.write("/root/.curlrc", "no-progress-meter\n")?;
+        Ok(machine)
     }
 
     /// Runs a line of shell as root, to its end.
