@@ -23,7 +23,9 @@ class Session:
         self.control = socket.create_connection((host, int(port)), timeout=60)
         self.control.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, delay == "nodelay")
         self.input = self.control.makefile("rb")
-        self.greeting = self.expect("220")
+        greeting = self.expect("220")
+        # Newer than 1.5.7: one that may lose a RETR sent right behind PORT, and transfers after an ABOR.
+        self.is_newer_pyftpdlib = "pyftpdlib" in greeting and "pyftpdlib 1.5.7 " not in greeting
         self.send([b"USER anonymous\r\n"])
         if self.reply().startswith("331"):
             self.send([b"PASS nobody\r\n"])
@@ -88,10 +90,14 @@ class Session:
             self.send(pieces(before + line + behind))
             for _ in range(before.count(b"\n")):
                 self.reply()
-            self.expect("200")
-            if not behind:
+            if behind:
+                # pyftpdlib makes the data connection before it says 200, and reads on meanwhile.
+                answers = {self.expect("200", "150", "125")[:3] for _ in range(2)}
+                assert "200" in answers and len(answers) == 2, answers
+            else:
+                self.expect("200")
                 self.send([retrieve])
-            self.expect("150", "125")
+                self.expect("150", "125")
             data, _ = listener.accept()
             listener.close()
         else:
@@ -132,10 +138,11 @@ def bytewise(session):
 
 def in_one_segment(session):
     """A command before the line that negotiates, and the transfer behind it, in one segment."""
+    behind = b"" if session.is_newer_pyftpdlib else b"RETR pub/small\r\n"
     for _ in range(5):
         session.fetch(before=b"NOOP\r\n")
-        session.fetch(before=b"TYPE I\r\nNOOP\r\nMODE S\r\n", behind=b"RETR pub/small\r\n")
-        session.fetch(before=b"NOOP\r\n", behind=b"RETR pub/small\r\n", pieces=lambda line: [line[:16], line[16:]])
+        session.fetch(before=b"TYPE I\r\nNOOP\r\nMODE S\r\n", behind=behind)
+        session.fetch(before=b"NOOP\r\n", behind=behind, pieces=lambda line: [line[:16], line[16:]])
 
 
 def two_at_once(session):
@@ -190,14 +197,14 @@ def abort(session):
 
 
 def take_back(session):
-    """A transfer whose data connection the client never makes, and ABOR. pyftpdlib has one reply for both. Its version
-    1.5.7 then transfers what it was asked for with the next data connection; later ones may be good for none."""
+    """A transfer whose data connection the client never makes, and ABOR. pyftpdlib has one reply for both. Version 1.5.7
+    then transfers what it was asked for with the next data connection."""
     for _ in range(3):
         session.command("PASV", "227")
         session.command("RETR pub/small", "150", "125")
         session.command("ABOR", "225")
         session.command("CWD /", "250")
-        if "pyftpdlib 1.5.7 " not in session.greeting:
+        if session.is_newer_pyftpdlib:
             continue
         if mode in ("PORT", "EPRT"):
             listener, line = session.listen()

@@ -81,9 +81,9 @@ class Unit:
             self.run("ExecStart")
             open(self.file("done"), "w").close()
             return
-        # firewalld 2.4 names it in its alias alone.
+        # firewalld 2.5 names it in its alias alone.
         alias = self.one("Alias")
-        bus = self.one("BusName", alias[5:].removesuffix(".service") if alias.startswith("dbus-") else "")
+        bus = self.one("BusName", alias[len("dbus-"):-len(".service")] if alias.startswith("dbus-") else "")
         if bus:
             start_bus()
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
