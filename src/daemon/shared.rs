@@ -219,12 +219,15 @@ impl Shared {
             let open = engine.open_pinholes(now);
             take_note_of_used(engine, &mut firewall, open.iter().map(|pinhole| &pinhole.key));
         }
-        let (mut sessions, mut watched) = (Vec::new(), Vec::new());
+        let (mut sessions, mut lasting, mut watched) = (Vec::new(), Vec::new(), Vec::new());
         let (mut shifted, mut unfinished) = (Vec::new(), Vec::new());
         let (mut pinholes, mut expected, mut spent) = (Vec::new(), Vec::new(), Vec::new());
         for engine in &engines {
             for session in engine.sessions().filter(|session| session.is_taken()) {
                 sessions.push(session.tuple);
+                if session.is_surely_held(now) {
+                    lasting.push(session.tuple);
+                }
                 if session.is_shifted {
                     shifted.push(session.tuple);
                 } else if session.is_watched() {
@@ -250,6 +253,7 @@ impl Shared {
         spent.truncate(MAX_PINHOLES);
         let live = Live {
             sessions: &sessions,
+            lasting: &lasting,
             shifted: &shifted,
             unfinished: &unfinished,
             watched: &watched,

@@ -24,6 +24,10 @@ const HOLD: Duration = Duration::from_secs(24 * 3600);
 /// are over by then, and never cost a transaction of their own.
 const SETTLED: Duration = Duration::from_secs(15);
 
+/// Until when after its beginning a connection that has come about is in `control_new` in any case: a minute there, but for the
+/// time that passes between the daemon's look at its clock and the kernel's at its own.
+const SURELY_NEW: Duration = Duration::from_secs(50);
+
 /// How long it may take until the server answers the SYN, which each repetition of the SYN starts anew, and until the client
 /// answers that. Short, because anybody can send SYNs to nowhere, and with forged sources. The set `control_new` has the same.
 pub(super) const UNANSWERED: Duration = Duration::from_secs(10);
@@ -63,6 +67,13 @@ impl Session {
     pub fn is_to_be_held(&self, now: Duration) -> bool {
         let patience = if self.is_tracked { HOLD } else { SETTLED };
         self.dialogue.is_greeted() && !self.is_over && self.held_since.elapsed(now) > patience
+    }
+
+    /// Whether the kernel has an element of the connection, unless somebody has taken it out: that of one which has not come
+    /// about, is over or is silent runs down by itself.
+    pub fn is_surely_held(&self, now: Duration) -> bool {
+        let is_in_time = self.is_tracked || self.held_since.elapsed(now) < SURELY_NEW;
+        self.is_taken() && self.dialogue.is_greeted() && !self.is_over && is_in_time
     }
 
     /// What keeps the kernel's elements of a connection that outlives them, if it is time.

@@ -291,25 +291,28 @@ impl Firewall {
     }
 
     /// Whether what lives is in the sets, as far as a few of each kind show: a set that somebody has flushed holds none
-    /// of them.
+    /// of them. What has run down by itself, or is about to, tells nothing.
     pub fn holds(&mut self, live: Live<'_>) -> bool {
         const ENOUGH: usize = 16;
+        const ABOUT_TO: Duration = Duration::from_secs(1);
         let mut wanted = Vec::new();
-        for tuple in live.sessions.iter().take(ENOUGH) {
+        for tuple in live.lasting.iter().take(ENOUGH) {
             wanted.push([Element::control(Set::Control, tuple), Element::control(Set::ControlNew, tuple)]);
         }
         for tuple in live.shifted.iter().take(ENOUGH) {
             wanted.push([Set::Shifted; 2].map(|set| Element::control(set, tuple)));
         }
-        for Pinhole { key, timeout, .. } in live.pinholes.iter().take(ENOUGH) {
+        let pinholes = live.pinholes.iter().filter(|pinhole| pinhole.timeout > ABOUT_TO);
+        for Pinhole { key, timeout, .. } in pinholes.take(ENOUGH) {
             for set in [Set::Dnat, Set::Snat] {
                 wanted.push([set; 2].map(|set| Element::pinhole(set, key, *timeout)));
             }
         }
-        for (key, timeout) in live.spent.iter().take(ENOUGH) {
+        let lasts = |(_, timeout): &&(PinholeKey, Duration)| *timeout > ABOUT_TO;
+        for (key, timeout) in live.spent.iter().filter(lasts).take(ENOUGH) {
             wanted.push([Set::Spent; 2].map(|set| Element::pinhole(set, key, *timeout)));
         }
-        for (key, timeout) in live.expected.iter().take(ENOUGH) {
+        for (key, timeout) in live.expected.iter().filter(lasts).take(ENOUGH) {
             wanted.push([Set::Pending; 2].map(|set| Element::pinhole(set, key, *timeout)));
         }
         wanted.iter().all(|either| either.iter().flatten().any(|element| self.committer.is_there(element)))

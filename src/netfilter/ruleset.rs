@@ -38,6 +38,8 @@ const HOLD: &str = include_str!("../../nft-rules/hold.nft");
 pub struct Live<'a> {
     /// The control connections.
     pub sessions: &'a [ControlTuple],
+    /// Those of them whose elements can't have run down by themselves.
+    pub lasting: &'a [ControlTuple],
     /// Those of them that are shifted.
     pub shifted: &'a [ControlTuple],
     /// Those of these that are not over: what a daemon that ends leaves a guard for.

@@ -155,6 +155,37 @@ fn sessions_outlive_a_table_that_another_program_owns() -> Result<()> {
     finish(net, wiretap)
 }
 
+/// The kernel's element of a connection that does not come about runs down by itself, some seconds before the daemon lets go of
+/// the connection. Whoever changes rules of their own meanwhile has not flushed a set of ftpalg's.
+#[test]
+fn what_has_run_down_by_itself_is_not_taken_for_flushed() -> Result<()> {
+    let setup = Setup::new(Topology::Firewall).ports(&[21, 2121]);
+    let (net, server, wiretap) = tapped_net(setup, ServerKind::Vsftpd)?;
+    let mut lives = Session::open(&net, &server)?;
+    lives.fetch_in_all_modes()?;
+    let nobodys = format!("ftp://{}:2121/", net.dialled(&server).ip());
+    let refused = net.client().run("curl", ["--silent", "--connect-timeout", "2", &nobodys])?;
+    ensure!(refused.status.code() == Some(7), "curl on a port that nobody listens to: {refused:?}");
+    net.router().nft("table inet admin { chain silent { type filter hook postrouting priority 400; }; }")?;
+    net.router().nft("add rule inet admin silent tcp dport 2121 drop")?;
+    let unanswered = net.client().run("curl", ["--silent", "--connect-timeout", "0.5", &nobodys])?;
+    ensure!(unanswered.status.code() == Some(28), "curl without an answer: {unanswered:?}");
+    // Each is let go of within fourteen seconds.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(14) {
+        net.router().nft("add set inet admin some { type ipv4_addr; }\ndelete set inet admin some")?;
+        thread::sleep(Duration::from_millis(100));
+    }
+    ensure!(repairs(&net) == 0, "ftpalg's part was put back:\n{}", net.daemons[0].log());
+    lives.fetch_in_all_modes()?;
+    // Where it is depends on its age.
+    net.router().nft("flush set inet ftpalg control4\nflush set inet ftpalg control_new4")?;
+    wait_until("what was flushed is back", || Ok(repairs(&net) > 0))?;
+    lives.fetch_in_all_modes()?;
+    lives.quit()?;
+    finish(net, wiretap)
+}
+
 /// `control` is full: sessions that begin are not followed, those that live are.
 #[test]
 fn a_full_set_of_sessions_leaves_those_that_live() -> Result<()> {
