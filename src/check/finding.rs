@@ -78,6 +78,7 @@ ids! {
         KernelQueueMissing = "kernel-queue-missing",
         KernelTableRefused = "kernel-table-refused",
         KernelOwnerMissing = "kernel-owner-missing",
+        LibnftablesCrashes = "libnftables-crashes",
     }
     "daemon" {
         Daemon = "daemon",

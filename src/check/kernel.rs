@@ -60,6 +60,18 @@ pub fn look(config: &Config) -> (Option<Trial>, Vec<Finding>) {
     (trial, found)
 }
 
+/// libnftables does not live through reading what is in this place.
+pub fn crash(place: &str) -> Finding {
+    let what = format!(
+        "libnftables crashes when it reads {place}, where a later nft than this host's has made a set: the daemon does not \
+         start, and nothing was looked at in the firewall"
+    );
+    let mend = Mend::advice(
+        "update libnftables to 1.1.3 or later (1.0.9 and before it crash), or have that table made by this host's own nft",
+    );
+    Finding::wrong(Id::LibnftablesCrashes, what, mend)
+}
+
 fn missing(one: &Missing) -> Option<Finding> {
     let (id, module) = match one {
         Missing::Capability => return None,

@@ -31,7 +31,7 @@ use std::path::Path;
 
 use crate::cli::exit;
 use crate::config::Config;
-use crate::netfilter::{Listing, ListingError};
+use crate::netfilter::{FirewallError, Listing, ListingError};
 use daemon::Reader;
 use finding::{Finding, Id, Mark, Mend};
 use firewall::Firewall;
@@ -125,8 +125,10 @@ fn all(config: &Config, file: &str) -> Vec<Finding> {
         findings.extend(mark::look(config, file, &ruleset));
         Ok(())
     });
-    if let Err(error) = ruled {
-        findings.push(unseen(&format!("the firewall ({error})"), "nft -j list ruleset"));
+    match ruled {
+        Ok(()) => {}
+        Err(ListingError::Firewall(FirewallError::Crash(place))) => findings.push(kernel::crash(&place)),
+        Err(error) => findings.push(unseen(&format!("the firewall ({error})"), "nft -j list ruleset")),
     }
     findings.push(state::directory(config, file, reader.daemon()));
     findings.push(routing::reverse_path());

@@ -7,6 +7,7 @@ use std::thread;
 
 use super::accept;
 use super::connection::Connection;
+use super::crash::try_libnftables;
 use super::error::{FirewallError, reading};
 use super::firewall::Firewall;
 use super::netlink::{DUMP, Request};
@@ -44,7 +45,8 @@ pub struct Listing {
 impl Listing {
     /// Opens the sockets. Closing them stalls others' transactions for 12 to 24 ms if deletions wait to be carried out.
     pub fn open() -> Result<Self, ListingError> {
-        let connection = connect()?;
+        let mut connection = connect()?;
+        try_libnftables(&mut connection)?;
         Ok(Self { nft: Nft::new().map_err(FirewallError::Open)?, connection })
     }
 

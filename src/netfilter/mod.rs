@@ -7,6 +7,7 @@
 mod accept;
 mod connection;
 pub mod conntrack;
+mod crash;
 mod element;
 mod error;
 mod firewall;

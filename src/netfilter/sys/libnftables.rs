@@ -110,6 +110,38 @@ impl Nft {
     }
 }
 
+/// Whether a process lives through this command, which lists something: a child tries it, whose end by a signal is the only thing
+/// that counts.
+///
+/// # Errors
+/// No child could be made, or waited for.
+pub fn lives_through(command: &str) -> io::Result<bool> {
+    // SAFETY: the child is this thread alone. It allocates, which glibc's allocator is prepared for, and takes no lock that
+    // another thread may hold; it ends without running anything that belongs to this process.
+    let child = match unsafe { libc::fork() } {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => {
+            // SAFETY: no arguments that point anywhere. A crash that is looked for needs no core file.
+            unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+            let _listed = Nft::new().map(|mut nft| nft.list(command, ListStyle::Text));
+            // SAFETY: it ends the child.
+            unsafe { libc::_exit(0) }
+        }
+        child => child,
+    };
+    let mut status = 0;
+    loop {
+        // SAFETY: it is this process's own child, which nobody else waits for, and the status is written to.
+        if unsafe { libc::waitpid(child, &raw mut status, 0) } == child {
+            return Ok(libc::WIFEXITED(status));
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
 /// How [`Nft::list`] writes; counters always without what they have counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListStyle {

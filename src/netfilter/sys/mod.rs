@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 pub use datagrams::{Datagrams, lose_silently};
-pub use libnftables::{ListStyle, Nft};
+pub use libnftables::{ListStyle, Nft, lives_through};
 pub use libnftnl::{ElementBatch, ElementMessage, NativeQueue, Queues, Verb, XtQueue};
 pub use socket::{Buffer, Owner, Socket, port_id, transact};
 

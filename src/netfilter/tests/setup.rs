@@ -4,7 +4,7 @@ use ftpalg::engine::pinhole::Change;
 
 use super::super::connection::Connection;
 use super::super::netlink::{DUMP, Request, nft, subsystem};
-use super::super::{Foreign, Watch, kernel, ruleset};
+use super::super::{FirewallError, Foreign, Listing, ListingError, Watch, kernel, ruleset};
 use super::*;
 
 const ADMIN: &str = "nft -f - <<'E'
@@ -32,6 +32,46 @@ fn this_kernel_has_what_is_needed() {
         open_firewall(&config());
     });
     assert_eq!(host.sh("nft list ruleset"), "", "a check changes nothing");
+}
+
+/// A set as nft has made it since 1.1: its key's type stands in its user data as that of an expression (`NFTNL_UDATA_SET_KEY_TYPEOF`)
+/// that has no word for it.
+fn add_set_of_a_later_nft() {
+    let expression = [0, 4, 4, 0, 0, 0, 1, 0];
+    let user_data = [&[3, 8], &expression[..]].concat();
+    let ifname = 41_u32;
+    let [create, acknowledge] =
+        [libc::NLM_F_CREATE, libc::NLM_F_ACK].map(|flag| u16::try_from(flag).unwrap());
+    let [begin, end] =
+        [0x10, 0x11].map(|kind| Request::new(0, kind, 0, 0).about(u16::from(subsystem::NFTABLES)).finish(0));
+    // NFT_MSG_NEWSET, and NFTA_SET_TABLE, NAME, FLAGS, KEY_TYPE, KEY_LEN, ID, USERDATA.
+    let set = Request::new(subsystem::NFTABLES, 9, 2, create | acknowledge)
+        .string(1, "later")
+        .string(2, "names")
+        .attribute(3, &[0; 4])
+        .attribute(4, &ifname.to_be_bytes())
+        .attribute(5, &16_u32.to_be_bytes())
+        .attribute(10, &1_u32.to_be_bytes())
+        .attribute(13, &user_data)
+        .finish(1);
+    Connection::open().unwrap().transact(&[begin, set, end].concat()).unwrap();
+}
+
+#[test]
+fn what_libnftables_would_crash_on_is_told() {
+    let host = Host::new();
+    host.sh("nft add table ip later; nft add table ip other");
+    host.run(add_set_of_a_later_nft);
+    let (nft_lives, _) = host.try_sh("nft list ruleset");
+    let opened = host.run(|| Listing::open().map(|_| ()));
+    match opened {
+        Ok(()) => assert!(nft_lives, "nft crashes, and the ruleset is to be listed"),
+        Err(ListingError::Firewall(FirewallError::Crash(place))) => {
+            assert!(!nft_lives, "nft reads what libnftables is said to crash on");
+            assert_eq!(place, "table ip later");
+        }
+        Err(other) => panic!("{other}"),
+    }
 }
 
 /// First queue, number of queues and flags of each rule in a chain, which must queue.

@@ -1,0 +1,32 @@
+//! Whether libnftables lives through reading what other programs have put into the kernel. It reads all sets of the network
+//! namespace before each transaction, and releases up to 1.0.9 follow a null pointer where 1.1 or later has made one: those of
+//! a container with a newer `nft` than its host's are enough.
+
+use super::connection::Connection;
+use super::error::{FirewallError, reading};
+use super::probe::tables;
+use super::sys::lives_through;
+
+/// What libnftables reads before a transaction.
+const ALL_SETS: &str = "list sets";
+
+/// Tries it in a process of its own, which costs some milliseconds.
+///
+/// # Errors
+/// [`FirewallError::Crash`] if that process was killed by a signal, as this one would be.
+pub fn try_libnftables(connection: &mut Connection) -> Result<(), FirewallError> {
+    if lives_through(ALL_SETS).map_err(FirewallError::Open)? {
+        return Ok(());
+    }
+    let mut places = Vec::new();
+    for table in tables(connection).map_err(reading("tables"))? {
+        let place = format!("table {} {}", table.family, table.name);
+        if !lives_through(&format!("list {place}")).map_err(FirewallError::Open)? {
+            places.push(place);
+        }
+    }
+    Err(FirewallError::Crash(match places.as_slice() {
+        [] => "a table of another family than inet, ip and ip6".to_owned(),
+        places => places.join(", "),
+    }))
+}
