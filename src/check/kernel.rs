@@ -60,12 +60,9 @@ pub fn look(config: &Config) -> (Option<Trial>, Vec<Finding>) {
     (trial, found)
 }
 
-/// libnftables does not live through reading what is in this place.
-pub fn crash(place: &str) -> Finding {
-    let what = format!(
-        "libnftables crashes when it reads {place}, where a later nft than this host's has made a set: the daemon does not \
-         start, and nothing was looked at in the firewall"
-    );
+/// libnftables does not live through reading the ruleset ([`FirewallError::Crash`]).
+pub fn crash(error: &FirewallError) -> Finding {
+    let what = format!("{error}: the daemon does not start, and nothing was looked at in the firewall");
     let mend = Mend::advice(
         "update libnftables to 1.1.3 or later (1.0.9 and before it crash), or have that table made by this host's own nft",
     );

@@ -1,6 +1,6 @@
 //! Whether libnftables lives through reading what other programs have put into the kernel. It reads all sets of the network
-//! namespace before each transaction, and releases up to 1.0.9 follow a null pointer where 1.1 or later has made one: those of
-//! a container with a newer `nft` than its host's are enough.
+//! namespace before each transaction, and releases up to 1.0.9 follow a null pointer where 1.1.3 or later has made one with
+//! a key or data of a single `type`: a container with a newer `nft` than its host's is enough.
 
 use super::connection::Connection;
 use super::error::{FirewallError, reading};

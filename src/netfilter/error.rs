@@ -11,9 +11,7 @@ pub enum FirewallError {
     Permission,
     #[error("nftables can't be used: the kernel needs CONFIG_NF_TABLES (modprobe nf_tables)")]
     Open(#[source] io::Error),
-    #[error(
-        "libnftables crashes when it reads {0}, as releases up to 1.0.9 do where a later nft has made a set: update it          (libnftables1) to 1.1.3 or later, or make that table with this host's own nft"
-    )]
+    #[error("libnftables crashes when it reads {0}, where a later nft than this host's has made a set")]
     Crash(String),
     #[error("the kernel did not take table inet ftpalg: {0}")]
     Load(String),

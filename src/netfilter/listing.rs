@@ -43,10 +43,16 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Opens the sockets. Closing them stalls others' transactions for 12 to 24 ms if deletions wait to be carried out.
+    /// Opens the sockets, once it is known that libnftables lives through reading what others have made. Closing them stalls
+    /// others' transactions for 12 to 24 ms if deletions wait to be carried out.
     pub fn open() -> Result<Self, ListingError> {
         let mut connection = connect()?;
         try_libnftables(&mut connection)?;
+        Self::new(connection)
+    }
+
+    /// The same where nobody else has made anything.
+    fn new(connection: Connection) -> Result<Self, ListingError> {
         Ok(Self { nft: Nft::new().map_err(FirewallError::Open)?, connection })
     }
 
@@ -188,7 +194,7 @@ impl Trial {
         let mut firewall = Firewall::open(config)?;
         firewall.install(Live::default())?;
         firewall.divert()?;
-        let mut listing = Listing::open()?;
+        let mut listing = Listing::new(connect()?)?;
         Ok(Trial {
             queues_natively: firewall.queues_natively().unwrap_or(false),
             table: listing.own_table()?.ok_or(FirewallError::Vanished)?.listing,

@@ -34,8 +34,8 @@ fn this_kernel_has_what_is_needed() {
     assert_eq!(host.sh("nft list ruleset"), "", "a check changes nothing");
 }
 
-/// A set as nft has made it since 1.1: its key's type stands in its user data as that of an expression (`NFTNL_UDATA_SET_KEY_TYPEOF`)
-/// that has no word for it.
+/// A set as nft 1.1.3 makes it: its key's type stands in its user data as that of an expression that has no word for it
+/// (`NFTNL_UDATA_SET_KEY_TYPEOF`).
 fn add_set_of_a_later_nft() {
     let expression = [0, 4, 4, 0, 0, 0, 1, 0];
     let user_data = [&[3, 8], &expression[..]].concat();
