@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use ftpalg::engine::Engine;
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::{Change, PinholeKey};
 use ftpalg::engine::tick::Questions;
@@ -78,22 +79,15 @@ fn expire(shared: &Shared, engine: &SharedEngine, now: Duration, allowances: &mu
 }
 
 /// Takes some out. The engine is locked for the while: nothing of an expired session may be handed out before it is taken
-/// out. What nftables does not take is not tried again, for by then it might be another's: elements run down by themselves,
-/// and a queued packet of a connection that nobody follows takes its own out. Returns whether there may be more.
+/// out. Returns whether there may be more.
 fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration, allowances: &mut Allowances) -> bool {
     let mut engine = lock(engine);
     let Some(changes) = engine.next_portion(now) else { return false };
     if changes.is_empty() {
         return true;
     }
-    match shared.commit(&changes) {
-        Ok(()) => {}
-        Err(Failure::Refused(Refused { error: error @ CommitError::Full, .. })) => {
-            warn!("sessions are out of sight once their client is silent for a minute: {error}");
-        }
-        Err(error) => debug!(
-            "expired elements stay in nftables until their time-out, live ones are not set anew: {error}"
-        ),
+    if let Err(failure) = shared.commit(&changes) {
+        not_taken(&mut engine, &failure);
     }
     let seen_to = changes.iter().filter_map(|change| match change {
         // A session has settled, or has given way to another of this name.
@@ -114,6 +108,18 @@ fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration, allowances
         debug!("{error}");
     }
     true
+}
+
+/// nftables has not taken all of it. Elements run down by themselves, and a queued packet of a connection that nobody follows
+/// takes its own out.
+fn not_taken(engine: &mut Engine, failure: &Failure) {
+    if let Failure::Refused(Refused { undone, error }) = failure {
+        engine.not_taken(undone);
+        if matches!(error, CommitError::Full) {
+            return warn!("sessions are out of sight once their client is silent for a minute: {error}");
+        }
+    }
+    debug!("expired elements stay in nftables until their time-out, live ones are not set anew: {failure}");
 }
 
 /// Remembers which pinholes were used. After a flush the kernel can't tell any more, and one that was put back would let

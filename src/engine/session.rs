@@ -46,6 +46,17 @@ pub(super) const IDLE: Duration = Duration::from_secs(5 * 24 * 3600);
 /// (`nf_conntrack_tcp_timeout_fin_wait`).
 pub(super) const HALF_CLOSED: Duration = Duration::from_secs(120);
 
+/// Where the kernel has its element of a control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Tracked {
+    /// In `control_new`, for a minute from the client's last word on.
+    New,
+    /// In `control`, for days.
+    Lasting,
+    /// nftables did not take it to `control`: it may have run down.
+    Refused,
+}
+
 /// A control connection. Everything that must outlive the daemon is in here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
@@ -88,8 +99,7 @@ pub struct Session {
     pub(super) last_packet: Moment,
     /// When the kernel's elements of the connection were last set (time since boot).
     pub(super) held_since: Moment,
-    /// Whether it has gone to `control`.
-    pub(super) is_tracked: bool,
+    pub(super) tracked: Tracked,
     pub(super) is_over: bool,
     /// The client has not answered the server's SYN-ACK, as conntrack says.
     #[serde(skip)]
@@ -121,7 +131,7 @@ impl Session {
             began: now.into(),
             last_packet: now.into(),
             held_since: now.into(),
-            is_tracked: false,
+            tracked: Tracked::New,
             is_over: false,
             is_half_open: false,
             is_at_rest: false,

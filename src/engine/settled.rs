@@ -4,6 +4,7 @@ use super::Engine;
 use super::control::ControlTuple;
 use super::event::Event;
 use super::pinhole::Change;
+use super::session::Tracked;
 
 /// How often the kernel may refuse what a session asks before its pinholes are given up and its lines go on
 /// without them.
@@ -59,6 +60,18 @@ impl Engine {
             session.refusals = 0;
             session.give_up(self.ports.act_for(tuple));
             self.postponed.append(&mut session.owed);
+        }
+    }
+    /// The kernel would not take these, for which no packet waits ([`Engine::next_portion`]). They are not asked again soon, for
+    /// each refusal costs it milliseconds, and another connection may have the name by then: what is to go runs down by itself.
+    pub fn not_taken(&mut self, undone: &[Change]) {
+        for change in undone {
+            if let Change::Track(tuple) = change {
+                self.sessions
+                    .get_mut(tuple)
+                    .into_iter()
+                    .for_each(|session| session.tracked = Tracked::Refused);
+            }
         }
     }
 }

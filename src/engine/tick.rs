@@ -6,7 +6,7 @@ use super::Engine;
 use super::control::ControlTuple;
 use super::outcome::Outcome;
 use super::pinhole::{Change, PinholeKey};
-use super::session::{HALF_CLOSED, IDLE, Session};
+use super::session::{HALF_CLOSED, IDLE, Session, Tracked};
 
 /// How long a connection that is over is still translated: for the last acknowledgments and their
 /// retransmissions.
@@ -65,21 +65,25 @@ impl Session {
 
     /// Whether [`Session::hold_on`] has something to say.
     pub fn is_to_be_held(&self, now: Duration) -> bool {
-        let patience = if self.is_tracked { HOLD } else { SETTLED };
+        let patience = if self.tracked == Tracked::New { SETTLED } else { HOLD };
         self.dialogue.is_greeted() && !self.is_over && self.held_since.elapsed(now) > patience
     }
 
     /// Whether the kernel has an element of the connection, unless somebody has taken it out: that of one which has not come
     /// about, is over or is silent runs down by itself.
     pub fn is_surely_held(&self, now: Duration) -> bool {
-        let is_in_time = self.is_tracked || self.held_since.elapsed(now) < SURELY_NEW;
-        self.is_taken() && self.dialogue.is_greeted() && !self.is_over && is_in_time
+        let is_there = match self.tracked {
+            Tracked::New => self.held_since.elapsed(now) < SURELY_NEW,
+            Tracked::Lasting => !self.owed.contains(&Change::Track(self.tuple)),
+            Tracked::Refused => false,
+        };
+        self.is_taken() && self.dialogue.is_greeted() && !self.is_over && is_there
     }
 
     /// What keeps the kernel's elements of a connection that outlives them, if it is time.
     pub fn hold_on(&mut self, now: Duration) -> impl Iterator<Item = Change> + use<> {
         let is_due = self.is_to_be_held(now);
-        let was_tracked = self.is_tracked;
+        let was_tracked = self.tracked != Tracked::New;
         if is_due {
             self.held_since = now.into();
         }
@@ -90,7 +94,7 @@ impl Session {
 
     /// It goes to `control`.
     pub(super) fn track(&mut self) -> Change {
-        self.is_tracked = true;
+        self.tracked = Tracked::Lasting;
         Change::Track(self.tuple)
     }
 }

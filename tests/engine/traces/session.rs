@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ftpalg::engine::Engine;
 use ftpalg::engine::pinhole::Change;
 use ftpalg::engine::session::Tap;
 
@@ -50,6 +51,25 @@ fn a_long_session_keeps_its_elements() {
     assert_eq!(engine.tick(hours(25)), [Change::Track(tuple), Change::Shift(tuple)]);
     assert_eq!(engine.tick(hours(26)), []);
     assert_eq!(engine.tick(hours(50)).len(), 2);
+}
+
+/// A flush of the sets is told by what they should hold: not by what they never took.
+#[test]
+fn what_nftables_did_not_take_does_not_count_as_held() {
+    let mut talk = Conversation::new(Site::new(true, true)).login();
+    talk.exchange("NOOP\r\n", "200 ok\r\n");
+    let engine = &mut talk.world.router.engine;
+    let is_held = |engine: &Engine, now| engine.sessions().next().unwrap().is_surely_held(now);
+    let seconds = Duration::from_secs;
+    assert!(is_held(engine, seconds(20)));
+    let track = engine.tick(seconds(20));
+    assert!(is_held(engine, seconds(3600)));
+    engine.not_taken(&track);
+    assert!(!is_held(engine, seconds(21)));
+    let day = seconds(24 * 3600);
+    assert_eq!(engine.tick(day), []);
+    assert_eq!(engine.tick(seconds(21) + day), track);
+    assert!(is_held(engine, seconds(22) + day));
 }
 
 /// What has waited for its greeting has few of its seconds left among the new ones.
