@@ -4,7 +4,7 @@
 use super::finding::{Finding, Id, Mend};
 use crate::config::Config;
 use crate::netfilter::kernel::Missing;
-use crate::netfilter::{FirewallError, ListingError, Trial, kernel};
+use crate::netfilter::{Crash, FirewallError, ListingError, Trial, kernel};
 
 /// Whether nftables and the queues may be used at all.
 pub fn rights() -> (bool, Finding) {
@@ -60,13 +60,10 @@ pub fn look(config: &Config) -> (Option<Trial>, Vec<Finding>) {
     (trial, found)
 }
 
-/// libnftables does not live through reading the ruleset ([`FirewallError::Crash`]).
-pub fn crash(error: &FirewallError) -> Finding {
-    let what = format!("{error}: the daemon does not start, and nothing was looked at in the firewall");
-    let mend = Mend::advice(
-        "update libnftables to 1.1.3 or later (1.0.9 and before it crash), or have that table made by this host's own nft",
-    );
-    Finding::wrong(Id::LibnftablesCrashes, what, mend)
+/// libnftables does not live through reading the ruleset.
+pub fn crash(crash: &Crash) -> Finding {
+    let what = format!("{crash}: the daemon does not start, and nothing was looked at in the firewall");
+    Finding::wrong(Id::LibnftablesCrashes, what, Mend::advice(Crash::MEND))
 }
 
 fn missing(one: &Missing) -> Option<Finding> {

@@ -127,7 +127,7 @@ fn all(config: &Config, file: &str) -> Vec<Finding> {
     });
     match ruled {
         Ok(()) => {}
-        Err(ListingError::Firewall(error @ FirewallError::Crash(_))) => findings.push(kernel::crash(&error)),
+        Err(ListingError::Firewall(FirewallError::Crash(crash))) => findings.push(kernel::crash(&crash)),
         Err(error) => findings.push(unseen(&format!("the firewall ({error})"), "nft -j list ruleset")),
     }
     findings.push(state::directory(config, file, reader.daemon()));

@@ -88,6 +88,7 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let queues = config.queue..config.queue.saturating_add(config.workers);
     when_free(|| worker::are_free(queues.clone()), |error| matches!(error, QueueError::Taken { .. }))?;
     let mut firewall = Firewall::open(&config)?;
+    firewall.try_libnftables()?;
     firewall.inherit(kept);
     when_free(|| firewall.is_alone(), |error| matches!(error, FirewallError::Another(_)))?;
     let held_back = firewall.held_back()?;
@@ -248,6 +249,7 @@ fn reload(shared: &Shared, config: &mut Config, path: Option<&Path>) {
         warn!("changed, and in effect from the next start on: {}", waiting.join(", "));
     }
     let repaired = shared.with_all(|firewall, live| {
+        firewall.try_libnftables()?;
         firewall.configure(&new);
         firewall.repair(live).inspect_err(|_| {
             firewall.configure(config);

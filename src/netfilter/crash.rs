@@ -7,26 +7,38 @@ use super::error::{FirewallError, reading};
 use super::probe::tables;
 use super::sys::lives_through;
 
+/// The tables that libnftables does not live through reading.
+#[derive(Debug, thiserror::Error)]
+#[error("libnftables crashes when it reads {0}, where a later nft than this host's has made a set")]
+pub struct Crash(pub String);
+
+impl Crash {
+    /// What helps.
+    pub const MEND: &str = "update libnftables to 1.1.3 or later (1.0.9 and before it crash), or have that table made by \
+                            this host's own nft";
+}
+
 /// What libnftables reads before a transaction.
 const ALL_SETS: &str = "list sets";
 
 /// Tries it in a process of its own, which costs some milliseconds.
 ///
 /// # Errors
-/// [`FirewallError::Crash`] if that process was killed by a signal, as this one would be.
+/// [`FirewallError::Crash`] if that process was killed by a signal, as this one would be; [`FirewallError::Trial`] if there
+/// could be none.
 pub fn try_libnftables(connection: &mut Connection) -> Result<(), FirewallError> {
-    if lives_through(ALL_SETS).map_err(FirewallError::Open)? {
+    if lives_through(ALL_SETS).map_err(FirewallError::Trial)? {
         return Ok(());
     }
     let mut places = Vec::new();
     for table in tables(connection).map_err(reading("tables"))? {
         let place = format!("table {} {}", table.family, table.name);
-        if !lives_through(&format!("list {place}")).map_err(FirewallError::Open)? {
+        if !lives_through(&format!("list {place}")).map_err(FirewallError::Trial)? {
             places.push(place);
         }
     }
-    Err(FirewallError::Crash(match places.as_slice() {
+    Err(FirewallError::Crash(Crash(match places.as_slice() {
         [] => "a table of another family than inet, ip and ip6".to_owned(),
         places => places.join(", "),
-    }))
+    })))
 }

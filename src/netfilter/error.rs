@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::crash::Crash;
 use super::element::MixedFamilies;
 
 /// Why the firewall could not be set up.
@@ -11,8 +12,10 @@ pub enum FirewallError {
     Permission,
     #[error("nftables can't be used: the kernel needs CONFIG_NF_TABLES (modprobe nf_tables)")]
     Open(#[source] io::Error),
-    #[error("libnftables crashes when it reads {0}, where a later nft than this host's has made a set")]
-    Crash(String),
+    #[error("{0}: {mend}", mend = Crash::MEND)]
+    Crash(Crash),
+    #[error("libnftables can't be tried in a child: {0}")]
+    Trial(#[source] io::Error),
     #[error("the kernel did not take table inet ftpalg: {0}")]
     Load(String),
     #[error(

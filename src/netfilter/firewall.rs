@@ -14,6 +14,7 @@ use nftnl::{Batch, Chain, MsgType, ProtoFamily, Rule, Table};
 use tracing::{debug, warn};
 
 use super::accept::{self, MissingRule, NoRule};
+use super::crash::try_libnftables;
 use super::element::{Element, Set, TABLE};
 use super::error::{FirewallError, reading};
 use super::hold::Hold;
@@ -57,6 +58,19 @@ impl Firewall {
             verified: Arc::default(),
             watched_with: Weak::new(),
         })
+    }
+
+    /// Whether libnftables lives through what others have made, which it reads before each transaction: tried in a child. If
+    /// there can be none, that is not known.
+    ///
+    /// # Errors
+    /// [`FirewallError::Crash`]: this process would be killed.
+    pub fn try_libnftables(&mut self) -> Result<(), FirewallError> {
+        match try_libnftables(self.committer.connection()) {
+            Err(error @ FirewallError::Trial(_)) => debug!("{error}"),
+            result => return result,
+        }
+        Ok(())
     }
 
     /// The shifted connections of an earlier daemon, as far as the kernel still holds back their packets.

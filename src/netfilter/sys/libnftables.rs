@@ -123,7 +123,10 @@ pub fn lives_through(command: &str) -> io::Result<bool> {
         0 => {
             // SAFETY: no arguments that point anywhere. A crash that is looked for needs no core file.
             unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
-            let _listed = Nft::new().map(|mut nft| nft.list(command, ListStyle::Text));
+            let nft = Nft::new();
+            // SAFETY: nobody else in the child has it. libxtables writes there of rules that it does not know.
+            unsafe { libc::close(libc::STDERR_FILENO) };
+            let _listed = nft.map(|mut nft| nft.list(command, ListStyle::Text));
             // SAFETY: it ends the child.
             unsafe { libc::_exit(0) }
         }

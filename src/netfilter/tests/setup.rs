@@ -4,7 +4,7 @@ use ftpalg::engine::pinhole::Change;
 
 use super::super::connection::Connection;
 use super::super::netlink::{DUMP, Request, nft, subsystem};
-use super::super::{FirewallError, Foreign, Listing, ListingError, Watch, kernel, ruleset};
+use super::super::{Crash, FirewallError, Foreign, Listing, ListingError, Watch, kernel, ruleset};
 use super::*;
 
 const ADMIN: &str = "nft -f - <<'E'
@@ -63,14 +63,21 @@ fn what_libnftables_would_crash_on_is_told() {
     host.sh("nft add table ip later; nft add table ip other");
     host.run(add_set_of_a_later_nft);
     let (nft_lives, _) = host.try_sh("nft list ruleset");
-    let opened = host.run(|| Listing::open().map(|_| ()));
-    match opened {
-        Ok(()) => assert!(nft_lives, "nft crashes, and the ruleset is to be listed"),
-        Err(ListingError::Firewall(FirewallError::Crash(place))) => {
-            assert!(!nft_lives, "nft reads what libnftables is said to crash on");
-            assert_eq!(place, "table ip later");
-        }
+    let check = host.run(|| match Listing::open() {
+        Ok(_) => Ok(()),
+        Err(ListingError::Firewall(error)) => Err(error),
         Err(other) => panic!("{other}"),
+    });
+    let daemon = host.run(|| Firewall::open(&config()).unwrap().try_libnftables());
+    for found in [check, daemon] {
+        match found {
+            Ok(()) => assert!(nft_lives, "nft crashes, and libnftables is to be used"),
+            Err(FirewallError::Crash(Crash(place))) => {
+                assert!(!nft_lives, "nft reads what libnftables is said to crash on");
+                assert_eq!(place, "table ip later");
+            }
+            Err(other) => panic!("{other}"),
+        }
     }
 }
 
