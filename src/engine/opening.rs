@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::control::{ClientView, ControlTuple};
 use super::event::Mode;
-use super::ftp::host_port::{HostPort, Notation, Spot};
+use super::ftp::host_port::{HostPort, Notation, Spot, UNSPECIFIED};
 use super::lines::{Line, LineEdit};
 use super::pinhole::{Pinhole, PinholeKey};
 use super::policy::{Policy, Refusal};
@@ -72,7 +72,16 @@ impl Planner<'_> {
     /// Whether a text that begins so can still become an address that the listening end may announce.
     pub fn may_announce(&self, mode: Mode, notation: Notation, text: &[u8]) -> bool {
         let sides = self.sides(mode);
-        [sides.own, sides.public].into_iter().any(|address| notation.may_name(address, text))
+        let unspecified = (mode == Mode::Passive).then_some(UNSPECIFIED);
+        [sides.own, sides.public].into_iter().chain(unspecified).any(|own| notation.may_name(own, text))
+    }
+
+    /// Whether the listening end may announce this. Returns the third party, if it is one.
+    fn judge(&self, mode: Mode, announced: HostPort) -> Result<Option<IpAddr>, Refusal> {
+        let sides = self.sides(mode);
+        let is_own = mode == Mode::Passive && announced.address == Some(UNSPECIFIED);
+        let announced = if is_own { HostPort { address: None, ..announced } } else { announced };
+        self.policy.judge(announced, [sides.own, sides.public])
     }
 
     /// Chooses an external port before the listening end's own is known, and writes the text that announces it.
@@ -87,8 +96,7 @@ impl Planner<'_> {
     /// Whether the text behind a promise names an address that may be announced; it can't be a third party's.
     pub fn keeps(&self, mode: Mode, promise: &Promise, text: &[u8]) -> Result<HostPort, Refusal> {
         let announced = promise.notation.read(text).ok_or(Refusal::Unreadable)?;
-        let sides = self.sides(mode);
-        match self.policy.judge(announced, [sides.own, sides.public])? {
+        match self.judge(mode, announced)? {
             None => Ok(announced),
             Some(_) => Err(Refusal::ThirdParty),
         }
@@ -115,7 +123,7 @@ impl Planner<'_> {
         announced: HostPort,
     ) -> Result<(Pinhole, Vec<u8>), Refusal> {
         let sides = self.sides(mode);
-        let third_party = self.policy.judge(announced, [sides.own, sides.public])?;
+        let third_party = self.judge(mode, announced)?;
         let to = SocketAddr::new(third_party.unwrap_or(sides.own), announced.port);
         let request = self.request(Some(to));
         let public = third_party.unwrap_or(sides.public);
@@ -128,7 +136,8 @@ impl Planner<'_> {
             let key = self.ports.choose(ends, &self.policy.ports, Some(to.port()), request)?;
             (key, sides.caller_public)
         };
-        let text = notation.write(SocketAddr::new(public, key.port));
+        let named = announced.address.filter(|_| !self.rewrites(mode)).unwrap_or(public);
+        let text = notation.write(SocketAddr::new(named, key.port));
         Ok((self.pinhole(key, to, from), text))
     }
 

@@ -59,6 +59,7 @@ fn passive_reply() -> impl Strategy<Value = String> {
     let address = prop_oneof![
         6 => (any::<u8>(), any::<u8>()).prop_map(|(p1, p2)| format!("192,168,77,121,{p1},{p2}")),
         1 => Just("203,0,113,9,30,1".to_owned()),
+        1 => any::<u8>().prop_map(|p1| format!("0,0,0,0,{p1},80")),
         1 => Just("192,168,77,1,30,1".to_owned()),
         1 => Just("192,168,77,121,300,1".to_owned()),
     ];

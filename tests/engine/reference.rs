@@ -1,6 +1,6 @@
 //! What an editor of whole lines would make of a conversation: slow, simple, and nothing of the engine's in it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::router::Site;
 
@@ -60,7 +60,11 @@ pub fn passive(line: &[u8], site: &Site) -> Want {
     };
     let start = start + 4;
     let end = start + length_of(&text[start..], |c| c.is_ascii_digit() || c == ',');
-    judge(text, start, end, true, comma(&text[start..end]), listener)
+    let announced = comma(&text[start..end]).map(|(address, port)| match address {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => (listener.own, port),
+        other => (other, port),
+    });
+    judge(text, start, end, true, announced, listener)
 }
 
 fn judge(

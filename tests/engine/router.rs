@@ -39,6 +39,17 @@ impl Site {
         }
     }
 
+    pub fn new6(nat_of_client: bool, nat_of_server: bool) -> Self {
+        let address = |text: &str| text.parse().unwrap();
+        let (client, server) = (address("[2001:db8::2]:40000"), address("[fd00:2::9]:21"));
+        Self {
+            client,
+            public: if nat_of_client { address("[2001:db8:1::1]:40000") } else { client },
+            server,
+            dialled: if nat_of_server { address("[2001:db8:2::9]:21") } else { server },
+        }
+    }
+
     pub fn tuple(&self) -> ControlTuple {
         ControlTuple { server: self.server, client: self.public }
     }

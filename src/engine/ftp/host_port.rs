@@ -42,6 +42,10 @@ impl Family {
 /// with room to spare. Longer ones are no addresses.
 pub const MAX_TEXT: usize = 64;
 
+/// What stands in a 227 that names a port alone, as vsftpd's over IPv6 do: clients that send PASV there connect to where the
+/// control connection leads. Servers that do not know their own address say so over IPv4, too.
+pub const UNSPECIFIED: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// What a text names: `address` is missing where the notation has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostPort {
@@ -110,7 +114,7 @@ impl Notation {
         }
     }
 
-    /// Writes a text.
+    /// Writes a text. Commas have no room for an IPv6 address, and name none then.
     pub fn write(self, target: SocketAddr) -> Vec<u8> {
         let port = target.port();
         match (self, target.ip()) {
@@ -121,7 +125,8 @@ impl Notation {
             (Self::Delimited { delimiter, .. }, address) => {
                 format!("{address}{}{port}", char::from(delimiter)).into_bytes()
             }
-            (Self::PortAlone { .. } | Self::Commas, _) => port.to_string().into_bytes(),
+            (Self::Commas, IpAddr::V6(_)) => self.write(SocketAddr::new(UNSPECIFIED, port)),
+            (Self::PortAlone { .. }, _) => port.to_string().into_bytes(),
         }
     }
 

@@ -14,6 +14,12 @@ pub fn cases() -> Vec<Case> {
             logged_in([c("EPRT |{af}|{own.}|{n}|\r\n").announced(), s("200 fine\r\n")]),
         ),
         honest("227 with the server's own address", End::Server, logged_in(pasv())),
+        honest(
+            "227 that names a port alone",
+            End::Server,
+            logged_in([c("PASV\r\n"), s("227 =0,0,0,0,{port}\r\n").promised()]),
+        )
+        .only_v4(),
         honest("229", End::Server, logged_in([c("EPSV\r\n"), s("229 Extended passive mode (|||{n}|)\r\n")])),
     ];
     let addresses = [
@@ -32,6 +38,9 @@ pub fn cases() -> Vec<Case> {
         let eprt = c(format!("EPRT |{{af}}|{dots}|{{n}}|\r\n"));
         let eprt = of(&format!("EPRT for {whose}"), End::Client, vec![eprt, s("200 fine\r\n")]);
         cases.push(if dots.starts_with('{') { eprt } else { eprt.only_v4() });
+        if commas == "0,0,0,0" {
+            continue;
+        }
         let reply = s(format!("227 Entering Passive Mode ({commas},{{port}}).\r\n"));
         cases.push(of(&format!("227 for {whose}"), End::Server, vec![c("PASV\r\n"), reply]).only_v4());
     }

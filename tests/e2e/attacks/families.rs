@@ -33,6 +33,8 @@ pub fn cases() -> Vec<Case> {
         trick("PORT over IPv6", End::Client, logged_in([c("PORT 10,0,0,2,{port}\r\n"), s("200 fine\r\n")]))
             .only_v6()
             .says(OTHER),
+        honest("227 over IPv6 that names a port alone", End::Server, epsv("PASV", "227 ok (0,0,0,0,{port})"))
+            .only_v6(),
         trick("227 over IPv6", End::Server, epsv("PASV", "227 ok (10,0,0,2,{port})")).only_v6().says(OTHER),
         trick("EPSV for the other family", End::Server, epsv("EPSV {other af}", "229 ok (|||{n}|)"))
             .says(OTHER),

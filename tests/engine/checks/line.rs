@@ -16,8 +16,9 @@ use ftpalg::engine::pinhole::Change;
 use ftpalg::engine::ports::Ports;
 use ftpalg::engine::stream::Stream;
 
+use super::text::{self, NOWHERE};
 use super::transcript::{Said, pieces};
-use super::{is_listed, site, text};
+use super::{is_listed, site};
 use crate::dice::Dice;
 use crate::router::{Site, policy};
 
@@ -192,7 +193,8 @@ impl Run {
             let Site { client, public, server, dialled } = self.site;
             let (own, other) = if passive { (server, dialled) } else { (client, public) };
             for (address, port) in text::named(piece.text, piece.mode) {
-                let address = address.filter(|&address| address != other.ip()).unwrap_or(own.ip());
+                let is_own = |address| address == other.ip() || passive && address == NOWHERE;
+                let address = address.filter(|&address| !is_own(address)).unwrap_or(own.ip());
                 named.insert((passive, SocketAddr::new(address, port)));
             }
         }
@@ -220,7 +222,9 @@ impl Run {
             let public = if mode == Mode::Active { self.site.public } else { self.site.dialled };
             let read = direction.read.split_inclusive(|&byte| byte == b'\n');
             for (was, is) in written.split_inclusive(|&byte| byte == b'\n').zip(read) {
-                let names_it = || text::names(is, public.ip()) || was.starts_with(b"229");
+                let is_port_alone =
+                    || was.starts_with(b"229") || public.is_ipv6() && text::names(is, NOWHERE);
+                let names_it = || text::names(is, public.ip()) || is_port_alone();
                 assert!(
                     was == is || names_it(),
                     "\"{}\" became \"{}\"",

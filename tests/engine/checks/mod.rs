@@ -16,17 +16,7 @@ use crate::router::Site;
 /// The sites of all kinds. Bits: NAT of the client, NAT of the server, IPv6.
 fn site(bits: u8) -> Site {
     let (of_client, of_server) = (bits & 1 != 0, bits & 2 != 0);
-    if bits & 4 == 0 {
-        return Site::new(of_client, of_server);
-    }
-    let address = |text: &str| text.parse().unwrap();
-    let (client, server) = (address("[2001:db8::2]:40000"), address("[fd00:2::9]:21"));
-    Site {
-        client,
-        public: if of_client { address("[2001:db8:1::1]:40000") } else { client },
-        server,
-        dialled: if of_server { address("[2001:db8:2::9]:21") } else { server },
-    }
+    if bits & 4 == 0 { Site::new(of_client, of_server) } else { Site::new6(of_client, of_server) }
 }
 
 /// Whether the tests' policy names this address as a third party (198.51.100.0/24).

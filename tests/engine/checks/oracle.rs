@@ -13,7 +13,7 @@ use ftpalg::engine::ftp::host_port::Notation;
 use ftpalg::engine::ftp::reply::Part;
 
 use super::is_listed;
-use super::text::{self, strict};
+use super::text::{self, NOWHERE, strict};
 use crate::router::Site;
 
 /// How much of a line is looked at, and how far behind its beginning an address may stand to be found in part.
@@ -299,7 +299,8 @@ impl Oracle {
         let (own, public) = (own.ip(), public.ip());
         let leads_to = |(place, notation): &(Range<usize>, Notation)| {
             let named = strict(*notation, &line[place.clone()])?;
-            let address = named.address.unwrap_or(own);
+            let names_none = mode == Mode::Passive && named.address.is_some_and(|address| address == NOWHERE);
+            let address = named.address.filter(|_| !names_none).unwrap_or(own);
             let is_third_party = is_listed(address) && address != own && address != public;
             let is_open = named.port >= 1024 && (address == own || address == public || is_third_party);
             let ends = text::ends_properly(mode, *notation, &line[place.end..]) && line.len() <= KEPT;
@@ -330,6 +331,7 @@ impl Oracle {
         if place.start > LATEST_START {
             return (Want::Either { line, public }, granting(None));
         }
+        let public = if notation == Notation::Commas && public.is_ipv6() { NOWHERE } else { public };
         (Want::Rewritten { line, place, notation, public, asks }, granting(Some(is_granted)))
     }
 }

@@ -1,7 +1,7 @@
 //! Readers of FTP's texts of their own, strict and without any thought for speed, and what the engine's must share
 //! with them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 
 use ftpalg::engine::event::Mode;
@@ -135,6 +135,9 @@ pub fn named(line: &[u8], mode: Mode) -> Vec<(Option<IpAddr>, u16)> {
     }
     found.into_iter().map(|HostPort { address, port }| (address, port)).collect()
 }
+
+/// The address of a 227 that names a port alone.
+pub const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Whether a line names this address, in one of the ways of FTP.
 pub fn names(line: &[u8], address: IpAddr) -> bool {

@@ -64,6 +64,40 @@ fn a_229_names_another_port_only_where_it_must() {
     talk.closes();
 }
 
+/// `0,0,0,0` names no address: vsftpd says so over IPv6, others where they do not know their own.
+#[test]
+fn a_227_may_name_a_port_alone() {
+    let line = |address: &str, port: u16| {
+        format!("227 Entering Passive Mode ({address},{},{}).\r\n", port >> 8, port & 255)
+    };
+    for (site, address) in [
+        (Site::new(false, false), "0,0,0,0"),
+        (Site::new(false, true), "203,0,113,9"),
+        (Site::new6(false, false), "0,0,0,0"),
+        (Site::new6(true, true), "0,0,0,0"),
+    ] {
+        let text = line("0,0,0,0", 5001);
+        for cut in (0..text.len()).map(Cut::At).chain([Cut::Bytewise]) {
+            let mut talk = Conversation::new(site).login();
+            talk.says("PASV\r\n", "PASV\r\n");
+            talk.server_sends(text.as_bytes(), cut);
+            let read = talk.client_reads_line();
+            let open: Vec<_> = talk.world.router.kernel.open.values().copied().collect();
+            assert_eq!(open.len(), 1, "{cut:?}: {read}");
+            assert_eq!(read, line(address, open[0].key.port), "{cut:?}");
+            assert_eq!(open[0].key.destination, site.dialled.ip(), "{cut:?}");
+            assert_eq!((open[0].to.ip(), open[0].to.port()), (site.server.ip(), 5001), "{cut:?}");
+            talk.closes();
+        }
+    }
+    let mut talk = Conversation::new(Site::new6(false, false)).login();
+    talk.exchange("PASV\r\n", "227 (0,0,0,0,3,137)\r\n");
+    talk.exchange("PASV\r\n", "227 (192,168,77,121,19,137)\r\n");
+    talk.exchange("PORT 0,0,0,0,19,137\r\n", "200 ok\r\n");
+    assert!(talk.world.router.opened.is_empty(), "{:?}", talk.world.router.opened);
+    talk.closes();
+}
+
 #[test]
 fn only_an_answer_opens() {
     let mut talk = published();
