@@ -45,7 +45,8 @@ endif
 TEST_THREADS ?= 6
 FUZZ_SECONDS ?= 15
 SOAK ?= 1800
-UNPACK_PROFTPD = scripts/unpack-package proftpd-core usr/sbin/proftpd
+UNPACK_SERVERS = scripts/unpack-package proftpd-core usr/sbin/proftpd && \
+                 scripts/unpack-package pure-ftpd usr/sbin/pure-ftpd
 BUILD_PACKAGES = scripts/build-packages.txt
 TEST_PACKAGES = $(BUILD_PACKAGES) scripts/test-packages.txt scripts/demo-packages.txt
 ifeq ($(VM),yes)
@@ -75,7 +76,7 @@ endif
 test:
 ifeq ($(PACKAGES),yes)
 	@scripts/install-packages $(TEST_PACKAGES)
-	@$(UNPACK_PROFTPD)
+	@$(UNPACK_SERVERS)
 ifeq ($(VM),yes)
 	@scripts/unpack-kernel
 endif
@@ -103,7 +104,7 @@ endif
 soak load:
 ifeq ($(PACKAGES),yes)
 	@scripts/install-packages $(TEST_PACKAGES)
-	@$(UNPACK_PROFTPD)
+	@$(UNPACK_SERVERS)
 	@scripts/install-rust
 endif
 # A second run would write over what the first has left to be read. One test after the other: each crowd has 10,000 files open.

@@ -24,6 +24,7 @@ mod neighbours;
 mod package;
 mod policy_routing;
 mod ports;
+mod programs;
 mod replay;
 mod seeds;
 mod soak;

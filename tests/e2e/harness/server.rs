@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use netlab::{Host, Process};
 
 /// Which program.
@@ -18,12 +18,14 @@ pub enum ServerKind {
     VsftpdTls,
     Pyftpdlib,
     Proftpd,
+    /// It logs no commands here.
+    PureFtpd,
     /// A script of the tests, where no program sends what is to be tested; see peers/handmade_server.py.
     HandMade(&'static str),
 }
 
 impl ServerKind {
-    /// The programs that others wrote.
+    /// The programs that others wrote, and that log what they are told.
     pub const ALL: [ServerKind; 3] = [ServerKind::Vsftpd, ServerKind::Pyftpdlib, ServerKind::Proftpd];
 }
 
@@ -34,6 +36,7 @@ impl fmt::Display for ServerKind {
             ServerKind::VsftpdTls => "vsftpd with TLS",
             ServerKind::Pyftpdlib => "pyftpdlib",
             ServerKind::Proftpd => "ProFTPD",
+            ServerKind::PureFtpd => "Pure-FTPd",
             ServerKind::HandMade(style) => return write!(f, "hand-made server ({style})"),
         })
     }
@@ -104,19 +107,20 @@ impl Server {
                 host.spawn(&log, "/usr/bin/python3", [script, address, &port.to_string(), root])?
             }
             ServerKind::Proftpd => {
-                let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools/usr");
-                fs::write(&config, proftpd_config(dir, &tools, &root, &log, v6, port))?;
-                let program = tools.join("sbin/proftpd");
-                anyhow::ensure!(
-                    program.exists(),
-                    "ProFTPD is not there: run scripts/unpack-package proftpd-core usr/sbin/proftpd"
-                );
+                let program = unpacked("proftpd-core", "proftpd")?;
+                let tools = Path::new(&program).ancestors().nth(2).context("no directory")?;
+                fs::write(&config, proftpd_config(dir, tools, &root, &log, v6, port))?;
                 let config = config.to_str().context("path is not UTF-8")?;
-                host.spawn(
-                    &output,
-                    program.to_str().context("path is not UTF-8")?,
-                    ["-n", "-q", "-c", config],
-                )?
+                host.spawn(&output, &program, ["-n", "-q", "-c", config])?
+            }
+            ServerKind::PureFtpd => {
+                let program = unpacked("pure-ftpd", "pure-ftpd")?;
+                // Anonymous users are in the home of the user "ftp", here alone: a host has a mount namespace of its own.
+                let line = r#"mount --bind "$1" ~ftp && shift && exec "$@""#;
+                let root = root.to_str().context("path is not UTF-8")?;
+                let (family, port) = (if v6 { "-6" } else { "-4" }, port.to_string());
+                let server = [&program, family, "-S", &port, "-e", "-H"];
+                host.spawn(&output, "sh", ["-c", line, "sh", root].into_iter().chain(server))?
             }
         };
         let server = Server { kind, port, root, log, process };
@@ -147,6 +151,7 @@ impl Server {
             }
             // 10.0.0.2 PASV
             ServerKind::Proftpd | ServerKind::HandMade(_) => line.split_once(' ')?,
+            ServerKind::PureFtpd => return None,
         };
         let peer = peer.trim_start_matches("::ffff:").parse().ok()?;
         Some(Command { peer, line: line.to_owned() })
@@ -162,6 +167,16 @@ impl Drop for Server {
             println!("{line}");
         }
     }
+}
+
+/// A server that scripts/unpack-package has unpacked: installed, two exclude each other.
+fn unpacked(package: &str, program: &str) -> Result<String> {
+    let path = format!("{}/target/test-tools/usr/sbin/{program}", env!("CARGO_MANIFEST_DIR"));
+    ensure!(
+        Path::new(&path).exists(),
+        "{program} is not there: run scripts/unpack-package {package} usr/sbin/{program}"
+    );
+    Ok(path)
 }
 
 fn vsftpd_config(dir: &Path, root: &Path, log: &Path, v6: bool, port: u16) -> String {

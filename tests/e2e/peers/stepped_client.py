@@ -81,6 +81,8 @@ class Session:
         if line.startswith("227"):
             numbers = inside.split(",")
             address = ".".join(numbers[:4]), int(numbers[4]) * 256 + int(numbers[5])
+            if address[0] == "0.0.0.0":
+                address = self.control.getpeername()[0], address[1]
         else:
             address = self.control.getpeername()[0], int(inside.split("|")[3])
         own = self.control.getsockname()[0]
