@@ -229,7 +229,7 @@ impl Dialogue {
                 self.open(Mode::Active, *pinhole, planner.now, planner.ports, outcome);
             }
             (Outstanding::Active(Some(pinhole)), _) => self.withdraw(&pinhole, planner.ports, outcome),
-            (Outstanding::Passive, 227) | (Outstanding::ExtendedPassive, 229) => {
+            (Outstanding::Passive | Outstanding::ExtendedPassive, 227 | 229) => {
                 if let Some(pinhole) = offered {
                     self.open(Mode::Passive, pinhole, planner.now, planner.ports, outcome);
                     return None;

@@ -138,10 +138,11 @@ impl Waiting {
         if skipped < self.0.len() { skipped } else { 0 }
     }
 
-    /// Whether a reply with this code would answer a PASV or EPSV.
+    /// Whether a reply with this code would answer a PASV or EPSV. Some servers, or ALGs before them, answer either with the
+    /// other's code, and clients take it.
     pub fn awaits(&self, code: u16) -> bool {
         let next = self.0.get(self.unanswered_before(code));
-        matches!((next, code), (Some(Outstanding::Passive), 227) | (Some(Outstanding::ExtendedPassive), 229))
+        matches!((next, code), (Some(Outstanding::Passive | Outstanding::ExtendedPassive), 227 | 229))
     }
 
     /// The pinholes that PORT and EPRT commands have asked for.

@@ -98,7 +98,7 @@ enum Waiting {
     Reinitialize,
     Auth,
     Active(Option<Granting>),
-    Passive(u16),
+    Passive,
     Transfer,
     Abort,
     Blank,
@@ -178,8 +178,8 @@ impl Oracle {
                 });
                 Waiting::Active(granting)
             }
-            Verb::Pasv => Waiting::Passive(227),
-            Verb::Epsv if text::fits(&kept[argument..], self.site.server.is_ipv6()) => Waiting::Passive(229),
+            Verb::Pasv => Waiting::Passive,
+            Verb::Epsv if text::fits(&kept[argument..], self.site.server.is_ipv6()) => Waiting::Passive,
             Verb::Epsv => Waiting::Other,
             Verb::Login => Waiting::Login,
             Verb::Reinitialize => Waiting::Reinitialize,
@@ -230,7 +230,7 @@ impl Oracle {
             (Waiting::Login, 230) => self.is_logged_in = true,
             (Waiting::Login, 331 | 332) | (Waiting::Reinitialize, 200..=299) => self.log_out(),
             (Waiting::Active(granting), 200) => self.grant(granting),
-            (Waiting::Passive(wanted), code) if wanted == code => {
+            (Waiting::Passive, 227 | 229) => {
                 if offered.is_some() {
                     self.grant(offered);
                     return same;
@@ -257,7 +257,7 @@ impl Oracle {
     /// Whether a reply with this code would answer a PASV or EPSV.
     fn awaits(&self, code: u16) -> bool {
         let next = self.waiting.get(self.unanswered_before(code));
-        matches!(next, Some(Waiting::Passive(wanted)) if *wanted == code)
+        matches!((next, code), (Some(Waiting::Passive), 227 | 229))
     }
 
     fn unanswered_before(&self, code: u16) -> usize {

@@ -99,15 +99,26 @@ fn a_227_may_name_a_port_alone() {
 }
 
 #[test]
+fn either_reply_answers_either_command() {
+    let mut talk = published();
+    talk.says("EPSV\r\n", "EPSV\r\n");
+    talk.replies("227 (192,168,77,121,19,137)\r\n", "227 (203,0,113,9,19,137)\r\n");
+    assert_eq!(talk.open_ports(), [5001]);
+    talk.exchange("PASV\r\n", "229 Entering Extended Passive Mode (|||5002|)\r\n");
+    assert_eq!(talk.open_ports(), [5002]);
+    talk.closes();
+}
+
+#[test]
 fn only_an_answer_opens() {
     let mut talk = published();
     let offer = "227 (192,168,77,121,19,137)\r\n";
     talk.replies(offer, offer);
     talk.exchange("NOOP\r\n", offer);
-    talk.exchange("EPSV\r\n", offer);
     talk.exchange("PASV\r\n", "227 Logout.\r\n");
     talk.exchange("PASV\r\n", "500 no\r\n");
     talk.replies(offer, offer);
+    talk.exchange("EPSV 3\r\n", offer);
     talk.exchange("EPSV ALL\r\n", "229 (|||5001|)\r\n");
     talk.exchange("PASV\r\n", "227 (192,168,77,1,19,137)\r\n");
     talk.exchange("PASV\r\n", "227 (192,168,77,121,3,137)\r\n");
