@@ -88,7 +88,7 @@ pub fn cases() -> Vec<Case> {
             logged_in([c("PASV\r\n"), s(format!("{code} Entering Passive Mode ({{own}},{{port}})\r\n"))]);
         let case = trick(&format!("behind {code}"), End::Server, steps);
         // Over IPv6 that would be an honest one.
-        cases.push(if code == "229" { case.only_v4() } else { case });
+        cases.push(if code == "229" { case.only_v4().says("not valid") } else { case });
     }
     cases.extend(segments());
     cases.extend(before_login());
