@@ -145,7 +145,7 @@ fn opened(net: &Net) -> [usize; 2] {
 
 fn every_program_works(topology: Topology) -> Result<()> {
     let net = Setup::new(topology).build()?;
-    let over_ipv6 = net.layout.dialled.is_ipv6();
+    let over_ipv6 = topology.is_over_ipv6();
     for kind in [ServerKind::Vsftpd, ServerKind::PureFtpd] {
         let server = net.serve(kind)?;
         for program in PROGRAMS.iter().filter(|program| program.knows_ipv6 || !over_ipv6) {
@@ -175,12 +175,18 @@ fn further_programs_over_ipv6() -> Result<()> {
     every_program_works(Topology::Firewall6)
 }
 
+#[test]
+fn further_programs_by_nat_of_ipv6() -> Result<()> {
+    every_program_works(Topology::Masquerade6)?;
+    every_program_works(Topology::Dnat6)
+}
+
 /// Pure-FTPd with the clients of all other tests.
 #[test]
 fn pure_ftpd_works_with_all_clients() -> Result<()> {
     for topology in [Topology::Masquerade, Topology::Dnat, Topology::Firewall6] {
         let net = Setup::new(topology).build()?;
-        let over_ipv6 = topology == Topology::Firewall6;
+        let over_ipv6 = topology.is_over_ipv6();
         let server = net.serve(ServerKind::PureFtpd)?;
         let modes: &[_] = if over_ipv6 { &Mode::EXTENDED } else { &Mode::ALL };
         for &mode in modes {
@@ -197,13 +203,16 @@ fn pure_ftpd_works_with_all_clients() -> Result<()> {
 /// vsftpd answers PASV over IPv6 with `227 (0,0,0,0,…)`; clients that send it connect to where the control connection leads.
 #[test]
 fn pasv_over_ipv6_works_with_vsftpd() -> Result<()> {
-    let net = Setup::new(Topology::Firewall6).build()?;
-    let server = net.serve(ServerKind::Vsftpd)?;
-    let mut session = Session::open(&net, &server)?;
-    let reply = session.step("say PASV")?;
-    ensure!(reply.contains("227 ") && reply.contains("(0,0,0,0,"), "{reply}");
-    session.step("fetch PASV,EPSV 4")?;
-    session.step("store PASV up")?;
-    session.quit()?;
-    net.finish()
+    for topology in [Topology::Firewall6, Topology::Masquerade6, Topology::Dnat6] {
+        let net = Setup::new(topology).build()?;
+        let server = net.serve(ServerKind::Vsftpd)?;
+        let mut session = Session::open(&net, &server)?;
+        let reply = session.step("say PASV")?;
+        ensure!(reply.contains("227 ") && reply.contains("(0,0,0,0,"), "{topology}: {reply}");
+        session.step("fetch PASV,EPSV 4")?;
+        session.step("store PASV up")?;
+        session.quit()?;
+        net.finish()?;
+    }
+    Ok(())
 }

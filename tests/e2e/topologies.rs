@@ -7,12 +7,12 @@ use crate::harness::{Alg, Client, Mode, STANDARD, ServerKind, Setup, Topology};
 
 /// The modes that a topology has.
 fn modes(topology: Topology) -> &'static [Mode] {
-    if topology == Topology::Firewall6 { &Mode::EXTENDED } else { &Mode::ALL }
+    if topology.is_over_ipv6() { &Mode::EXTENDED } else { &Mode::ALL }
 }
 
 /// Two pairs of programs, others for every topology and mode, so that all meet somewhere.
 fn pairs(topology: Topology, mode: Mode) -> [(Client, ServerKind); 2] {
-    let v6 = topology == Topology::Firewall6;
+    let v6 = topology.is_over_ipv6();
     let clients = Client::ALL
         .into_iter()
         .filter(|client| client.supports(mode, v6) && client.suits(Alg::under_test()))
@@ -65,6 +65,8 @@ topologies! {
     BothNat: both_ends_behind_nat_of_their_own_work, two_nat_routers_need_an_alg;
     Firewall: a_stateful_firewall_lets_data_through, a_stateful_firewall_needs_an_alg;
     Firewall6: a_stateful_firewall_lets_ipv6_data_through, an_ipv6_firewall_needs_an_alg;
+    Masquerade6: a_client_behind_masquerade_works_over_ipv6, ipv6_masquerade_needs_an_alg;
+    Dnat6: a_server_behind_dnat_works_over_ipv6, ipv6_dnat_needs_an_alg;
     Bridge: a_firewall_on_a_bridge_lets_data_through, a_firewall_on_a_bridge_needs_an_alg;
     ServerOnRouter: a_server_on_the_router_itself_works, a_server_on_a_strict_router_needs_an_alg;
     ClientOnRouter: a_client_on_the_router_itself_works, a_client_on_a_strict_router_needs_an_alg;

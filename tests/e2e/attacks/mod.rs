@@ -72,3 +72,13 @@ fn nothing_that_is_said_opens_a_hole_in_masquerade() -> Result<()> {
 fn nothing_that_is_said_opens_a_hole_beside_a_forwarded_port() -> Result<()> {
     attack(Topology::Dnat)
 }
+
+#[test]
+fn nothing_that_is_said_opens_a_hole_in_masquerade_over_ipv6() -> Result<()> {
+    attack(Topology::Masquerade6)
+}
+
+#[test]
+fn nothing_that_is_said_opens_a_hole_beside_a_forwarded_port_over_ipv6() -> Result<()> {
+    attack(Topology::Dnat6)
+}

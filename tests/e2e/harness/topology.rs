@@ -23,6 +23,10 @@ pub enum Topology {
     Firewall,
     /// The same over IPv6.
     Firewall6,
+    /// client – router that masquerades IPv6 – server
+    Masquerade6,
+    /// client – router that forwards its control port over IPv6 – server
+    Dnat6,
     /// client – bridge that is a stateful firewall (br_netfilter) – server
     Bridge,
     /// client – router and server in one
@@ -38,19 +42,26 @@ pub enum Topology {
 
 impl Topology {
     /// All of them.
-    pub const ALL: [Topology; 11] = [
+    pub const ALL: [Topology; 13] = [
         Topology::Masquerade,
         Topology::SnatPool,
         Topology::Dnat,
         Topology::BothNat,
         Topology::Firewall,
         Topology::Firewall6,
+        Topology::Masquerade6,
+        Topology::Dnat6,
         Topology::Bridge,
         Topology::ServerOnRouter,
         Topology::ClientOnRouter,
         Topology::Hairpin,
         Topology::Tunnel,
     ];
+
+    /// Whether client and server talk over IPv6, where there are EPRT and EPSV alone (RFC 2428).
+    pub fn is_over_ipv6(self) -> bool {
+        matches!(self, Topology::Firewall6 | Topology::Masquerade6 | Topology::Dnat6)
+    }
 }
 
 impl fmt::Display for Topology {
@@ -62,6 +73,8 @@ impl fmt::Display for Topology {
             Topology::BothNat => "both behind NAT, two routers",
             Topology::Firewall => "stateful firewall, no NAT",
             Topology::Firewall6 => "stateful firewall, IPv6",
+            Topology::Masquerade6 => "client behind masquerade, IPv6",
+            Topology::Dnat6 => "server behind DNAT, IPv6",
             Topology::Bridge => "stateful firewall on a bridge",
             Topology::ServerOnRouter => "server on the router",
             Topology::ClientOnRouter => "client on the router",
@@ -169,6 +182,8 @@ impl Layout {
             Topology::Firewall6 => {
                 layout.firewall(lab, ["fd00:1::2", "fd00:1::1"], ["fd00:2::1", "fd00:2::2"], 64)
             }
+            Topology::Masquerade6 => layout.masquerade6(lab),
+            Topology::Dnat6 => layout.dnat6(lab, ports),
             Topology::Bridge => layout.bridge(lab, plan),
             Topology::ServerOnRouter => layout.server_on_router(lab, plan),
             Topology::ClientOnRouter => layout.client_on_router(lab, plan),
@@ -262,6 +277,29 @@ impl Layout {
         self.server = 2;
         self.routers.push((1, Firewall { control_in: vec!["forward"], ..Firewall::default() }));
         self.ends(server, client)
+    }
+
+    fn masquerade6(&mut self, lab: &Lab) -> Result<()> {
+        self.add(lab, &["client", "router", "server"])?;
+        self.connect(lab, (0, Some("fd00:1::2")), (1, Some("fd00:1::1")), 64)?;
+        let outside = self.connect(lab, (1, Some("2001:db8:0:2::1")), (2, Some("2001:db8:0:2::2")), 64)?;
+        self.hosts[0].route("default via fd00:1::1")?;
+        self.server = 2;
+        let postrouting = format!("oifname \"{}\" masquerade", outside.a);
+        self.routers.push((1, Firewall { control_in: vec!["forward"], postrouting, ..Firewall::default() }));
+        self.ends("2001:db8:0:2::2", "2001:db8:0:2::1")
+    }
+
+    fn dnat6(&mut self, lab: &Lab, ports: &[u16]) -> Result<()> {
+        self.add(lab, &["client", "router", "server"])?;
+        let outside = self.connect(lab, (0, Some("2001:db8:0:2::2")), (1, Some("2001:db8:0:2::1")), 64)?;
+        self.connect(lab, (1, Some("fd00:1::1")), (2, Some("fd00:1::2")), 64)?;
+        self.hosts[2].route("default via fd00:1::1")?;
+        let prerouting =
+            format!("iifname \"{}\" tcp dport {{ {} }} dnat ip6 to fd00:1::2", outside.b, list(ports));
+        self.server = 2;
+        self.routers.push((1, Firewall { control_in: vec!["forward"], prerouting, ..Firewall::default() }));
+        self.ends("2001:db8:0:2::1", "2001:db8:0:2::2")
     }
 
     fn bridge(&mut self, lab: &Lab, plan: Plan) -> Result<()> {
