@@ -7,9 +7,11 @@ use crate::harness::{Alg, Client, Mode, Plan, STANDARD, ServerKind, Setup, Topol
 fn files_arrive(topology: Topology, client: u16, server: u16) -> Result<()> {
     let net = Setup::new(topology).mtu(client, server).build()?;
     let program = net.serve(ServerKind::Vsftpd)?;
-    net.session(Client::Curl, Mode::Port, &program, &STANDARD)?;
+    if !topology.is_over_ipv6() {
+        net.session(Client::Curl, Mode::Port, &program, &STANDARD)?;
+        net.session(Client::Lftp, Mode::Pasv, &program, &STANDARD)?;
+    }
     net.session(Client::Tnftp, Mode::Eprt, &program, &STANDARD)?;
-    net.session(Client::Lftp, Mode::Pasv, &program, &STANDARD)?;
     net.session(Client::Ftplib, Mode::Epsv, &program, &STANDARD)?;
     net.finish()
 }
@@ -19,12 +21,17 @@ fn full_segments_grow(client: u16, server: u16) -> Result<()> {
     if Alg::under_test() == Alg::Kernel {
         return Ok(()); // it takes no notice of a PORT behind other commands in a segment
     }
-    let net = Setup::new(Topology::Masquerade).plan(Plan::ShortInside).mtu(client, server).build()?;
-    let program = net.serve(ServerKind::Vsftpd)?;
-    for mode in ["PORT", "EPRT"] {
-        net.scenario("full_segments", mode, &program, "nodelay")?;
+    for (topology, modes) in
+        [(Topology::Masquerade, &["PORT", "EPRT"][..]), (Topology::Masquerade6, &["EPRT"])]
+    {
+        let net = Setup::new(topology).plan(Plan::ShortInside).mtu(client, server).build()?;
+        let program = net.serve(ServerKind::Vsftpd)?;
+        for mode in modes {
+            net.scenario("full_segments", mode, &program, "nodelay")?;
+        }
+        net.finish()?;
     }
-    net.finish()
+    Ok(())
 }
 
 /// Replies that are longer than that, in sessions whose lengths have changed: the router that can't forward them asks their
@@ -51,6 +58,7 @@ fn a_hop_between_that_takes_less_than_both_ends() -> Result<()> {
 fn a_path_of_1280_bytes() -> Result<()> {
     files_arrive(Topology::Masquerade, 1280, 1280)?;
     files_arrive(Topology::Dnat, 1280, 1280)?;
+    files_arrive(Topology::Masquerade6, 1280, 1280)?;
     full_segments_grow(1280, 1280)
 }
 
@@ -58,6 +66,7 @@ fn a_path_of_1280_bytes() -> Result<()> {
 fn a_far_side_smaller_than_the_near_one() -> Result<()> {
     files_arrive(Topology::Masquerade, 1500, 1280)?;
     files_arrive(Topology::Dnat, 1500, 1280)?;
+    files_arrive(Topology::Masquerade6, 1500, 1280)?;
     full_segments_grow(1500, 1280)
 }
 
@@ -65,6 +74,7 @@ fn a_far_side_smaller_than_the_near_one() -> Result<()> {
 fn a_near_side_smaller_than_the_far_one() -> Result<()> {
     files_arrive(Topology::Masquerade, 1280, 1500)?;
     files_arrive(Topology::Dnat, 1280, 1500)?;
+    files_arrive(Topology::Masquerade6, 1280, 1500)?;
     full_segments_grow(1280, 1500)
 }
 

@@ -6,18 +6,24 @@ use netlab::Tunnel;
 use crate::harness::{Alg, Client, FEW, Mode, Plan, STANDARD, ServerKind, Setup, Topology};
 
 fn all_in_the_tunnel(plan: Plan, tunnel: Tunnel) -> Result<()> {
-    let net = Setup::new(Topology::Tunnel).plan(plan).tunnel(tunnel).build()?;
+    let modes = [
+        (Client::Tnftp, Mode::Port),
+        (Client::Curl, Mode::Eprt),
+        (Client::Ftplib, Mode::Pasv),
+        (Client::Lftp, Mode::Epsv),
+    ];
+    goes_through(Setup::new(Topology::Tunnel).plan(plan).tunnel(tunnel), tunnel, &modes)
+}
+
+/// Nothing of FTP passes beside the tunnel.
+fn goes_through(setup: Setup, tunnel: Tunnel, modes: &[(Client, Mode)]) -> Result<()> {
+    let net = setup.build()?;
     let server = net.serve(ServerKind::Vsftpd)?;
     let (_, bare) = &net.layout.links[1];
     let capture = net.router().capture(&bare.a, "", &net.lab.dir().join("bare.pcap"))?;
     // Packets on such links hold up to 64 KiB.
     let (transfers, least) = if tunnel == Tunnel::Vxlan { (&STANDARD[..], 1000) } else { (&FEW[..], 100) };
-    for (client, mode) in [
-        (Client::Tnftp, Mode::Port),
-        (Client::Curl, Mode::Eprt),
-        (Client::Ftplib, Mode::Pasv),
-        (Client::Lftp, Mode::Epsv),
-    ] {
+    for &(client, mode) in modes {
         net.tabled_session(client, mode, &server, transfers)?;
     }
     let captured = capture.stop()?;
@@ -39,6 +45,12 @@ fn all_in_the_tunnel(plan: Plan, tunnel: Tunnel) -> Result<()> {
 fn data_follows_a_marked_control_connection_into_the_tunnel() -> Result<()> {
     all_in_the_tunnel(Plan::ShortInside, Tunnel::Vxlan)?;
     all_in_the_tunnel(Plan::LongInside, Tunnel::Vxlan)
+}
+
+#[test]
+fn data_follows_a_marked_control_connection_into_the_tunnel_over_ipv6() -> Result<()> {
+    let modes = [(Client::Tnftp, Mode::Eprt), (Client::Lftp, Mode::Epsv)];
+    goes_through(Setup::new(Topology::Tunnel6), Tunnel::Vxlan, &modes)
 }
 
 #[test]

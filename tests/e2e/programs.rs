@@ -209,8 +209,8 @@ fn pasv_over_ipv6_works_with_vsftpd() -> Result<()> {
         let mut session = Session::open(&net, &server)?;
         let reply = session.step("say PASV")?;
         ensure!(reply.contains("227 ") && reply.contains("(0,0,0,0,"), "{topology}: {reply}");
-        session.step("fetch PASV,EPSV 4")?;
-        session.step("store PASV up")?;
+        session.step("fetch pasv,EPSV 4")?;
+        session.step("store pasv up")?;
         session.quit()?;
         net.finish()?;
     }

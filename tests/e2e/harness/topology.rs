@@ -38,11 +38,13 @@ pub enum Topology {
     /// client – router – gateway – server; policy routing leads control from the router to the gateway through a
     /// tunnel, other traffic beside it
     Tunnel,
+    /// The same over IPv6; the tunnel itself is IPv4's.
+    Tunnel6,
 }
 
 impl Topology {
     /// All of them.
-    pub const ALL: [Topology; 13] = [
+    pub const ALL: [Topology; 14] = [
         Topology::Masquerade,
         Topology::SnatPool,
         Topology::Dnat,
@@ -56,11 +58,12 @@ impl Topology {
         Topology::ClientOnRouter,
         Topology::Hairpin,
         Topology::Tunnel,
+        Topology::Tunnel6,
     ];
 
     /// Whether client and server talk over IPv6, where there are EPRT and EPSV alone (RFC 2428).
     pub fn is_over_ipv6(self) -> bool {
-        matches!(self, Topology::Firewall6 | Topology::Masquerade6 | Topology::Dnat6)
+        matches!(self, Topology::Firewall6 | Topology::Masquerade6 | Topology::Dnat6 | Topology::Tunnel6)
     }
 }
 
@@ -80,6 +83,7 @@ impl fmt::Display for Topology {
             Topology::ClientOnRouter => "client on the router",
             Topology::Hairpin => "hairpin",
             Topology::Tunnel => "control led into a tunnel by its mark",
+            Topology::Tunnel6 => "control led into a tunnel by its mark, IPv6",
         })
     }
 }
@@ -189,6 +193,7 @@ impl Layout {
             Topology::ClientOnRouter => layout.client_on_router(lab, plan),
             Topology::Hairpin => layout.hairpin(lab, plan, ports),
             Topology::Tunnel => layout.tunnel(lab, plan, ports, tunnel),
+            Topology::Tunnel6 => layout.tunnel6(lab, ports),
         }
         .with_context(|| format!("building the topology: {topology}"))?;
         Ok(layout)
@@ -404,6 +409,48 @@ impl Layout {
             },
         ));
         self.ends(&plan.far_inside(2), "172.20.0.1")
+    }
+
+    fn tunnel6(&mut self, lab: &Lab, ports: &[u16]) -> Result<()> {
+        self.add(lab, &["client", "router", "gateway", "server"])?;
+        let near = self.connect(lab, (0, Some("fd00:1::2")), (1, Some("fd00:1::1")), 64)?;
+        let bare = self.connect(lab, (1, Some("2001:db8:0:2::1")), (2, Some("2001:db8:0:2::2")), 64)?;
+        self.connect(lab, (2, Some("2001:db8:0:3::1")), (3, Some("2001:db8:0:3::2")), 64)?;
+        for (host, address, interface) in
+            [(1, "198.51.100.1", bare.a.as_str()), (2, "198.51.100.2", bare.b.as_str())]
+        {
+            self.hosts[host].ip(&format!("address add {address}/24 dev {interface}"))?;
+        }
+        lab.tunnel(
+            Tunnel::Vxlan,
+            "tunnel",
+            (&self.hosts[1], "198.51.100.1", &["2001:db8:0:4::1/64"]),
+            (&self.hosts[2], "198.51.100.2", &["2001:db8:0:4::2/64"]),
+        )?;
+        self.hosts[0].route("default via fd00:1::1")?;
+        self.hosts[1].route("default via 2001:db8:0:2::2")?;
+        self.hosts[1].route("default via 2001:db8:0:4::2 table 100")?;
+        self.hosts[1].ip("-6 rule add pref 200 fwmark 0x1 lookup 100")?;
+        self.hosts[2].forwarding(true)?;
+        self.hosts[3].route("default via 2001:db8:0:3::1")?;
+        let mangle = format!(
+            "tcp dport {{ {} }} ct state new ct mark set 0x1
+            iifname \"{}\" meta mark set ct mark",
+            list(ports),
+            near.b
+        );
+        self.server = 3;
+        self.routers.push((
+            1,
+            Firewall {
+                control_in: vec!["forward"],
+                postrouting: format!("oifname {{ \"tunnel\", \"{}\" }} masquerade", bare.a),
+                mangle,
+                input: String::from("udp dport 4789 accept"),
+                ..Firewall::default()
+            },
+        ));
+        self.ends("2001:db8:0:3::2", "2001:db8:0:4::1")
     }
 
     /// Three hosts in a row, the server outside; gives the name of the router's outer interface.

@@ -140,6 +140,11 @@ fn killed_at_random_under_replies_that_shrink() -> Result<()> {
     killed(Topology::Dnat, Plan::LongInside, "when-down = \"pass\"", 4)
 }
 
+#[test]
+fn killed_at_random_under_commands_that_grow_over_ipv6() -> Result<()> {
+    killed(Topology::Masquerade6, Plan::ShortInside, "when-down = \"drop\"", 5)
+}
+
 /// SIGHUP with another configuration, and with one that is none, and SIGTERM and a new start, possibly of another
 /// program: with sessions idle, in the middle of a line, and with a data port that is announced and not used yet.
 #[test]

@@ -157,6 +157,16 @@ fn reloads_in_the_middle_of_replies_that_shrink() -> Result<()> {
 }
 
 #[test]
+fn reloads_in_the_middle_of_commands_that_grow_over_ipv6() -> Result<()> {
+    reloaded_in_the_middle(Topology::Masquerade6, Plan::ShortInside)
+}
+
+#[test]
+fn a_reload_under_commands_that_grow_over_ipv6() -> Result<()> {
+    reloaded(Topology::Masquerade6, Plan::ShortInside)
+}
+
+#[test]
 fn a_reload_under_commands_that_grow() -> Result<()> {
     reloaded(Topology::Masquerade, Plan::ShortInside)
 }

@@ -15,6 +15,8 @@ standard input is a step, and each is answered by a line: `ok â€¦` or `failed â€
   retrieve            fetches pub/small over the port that `begin` announced
   offer MODE          asks with PASV or EPSV and connects, no more
   collect             fetches pub/small over what `offer` has connected
+
+Over IPv6, EPRT and EPSV stand for PORT and PASV (RFC 2428); `pasv` is PASV itself.
 """
 
 import collections
@@ -30,6 +32,11 @@ with open(original, "rb") as file:
     SMALL = file.read()
 # Seconds: TCP waits for a second and more where packets were dropped.
 TIMEOUT = 25 * int(os.environ.get("NETLAB_PATIENCE", "1"))
+
+
+def named(mode):
+    """The command that stands for a mode."""
+    return {"PORT": "EPRT", "PASV": "EPSV"}.get(mode, mode) if ":" in host else mode
 
 
 class Session:
@@ -69,14 +76,14 @@ class Session:
         self.listener = socket.create_server((own, 0), family=self.control.family)
         self.listener.settimeout(TIMEOUT)
         number = self.listener.getsockname()[1]
-        if mode == "PORT":
+        if named(mode) == "PORT":
             return f"PORT {own.replace('.', ',')},{number >> 8},{number & 255}\r\n".encode()
         version = 2 if ":" in own else 1
         return f"EPRT |{version}|{own}|{number}|\r\n".encode()
 
     def connect(self, mode):
         """The data connection that the server offers."""
-        line = self.command(mode, "227", "229")
+        line = self.command(named(mode), "227", "229")
         inside = line[line.rindex("(") + 1 : line.rindex(")")]
         if line.startswith("227"):
             numbers = inside.split(",")
@@ -149,7 +156,7 @@ class Session:
                 self.control.sendall(line)
                 self.expect("200")
             for mode in ("PASV", "EPSV"):
-                self.command(mode, "227", "229")
+                self.command(named(mode), "227", "229")
 
     def begin(self, mode, count):
         line = self.announce(mode)
