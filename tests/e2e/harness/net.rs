@@ -368,8 +368,9 @@ impl Net {
     pub fn readdress(&mut self, old: &str, new: &str) -> Result<()> {
         let ((router, _), link) = self.layout.links.last().context("no link")?;
         let router = &self.layout.hosts[*router];
-        router.ip(&format!("address del {old}/24 dev {}", link.a))?;
-        router.ip(&format!("address add {new}/24 dev {}", link.a))?;
+        let prefix = if new.contains(':') { 64 } else { 24 };
+        router.ip(&format!("address del {old}/{prefix} dev {}", link.a))?;
+        router.ip(&format!("address add {new}/{prefix} dev {}", link.a))?;
         self.layout.seen = new.parse()?;
         self.guard(self.server(), self.layout.seen)
     }
