@@ -170,7 +170,9 @@ impl Dialogue {
         let part = self.replies.read(line.bytes, line.ends_bare);
         let code = match part {
             Part::First(code) | Part::Last(code) if may_be_text && self.waiting.awaits(code) => {
-                outcome.refuse(Mode::Passive, line, Refusal::BehindBareLf);
+                if !spots(code, line.bytes).is_empty() {
+                    outcome.refuse(Mode::Passive, line, Refusal::BehindBareLf);
+                }
                 return None;
             }
             Part::Stray if !self.is_greeted => {

@@ -22,6 +22,8 @@ pub enum Part {
 pub struct Replies {
     /// The code of the multi-line reply that is not over yet.
     open: Option<u16>,
+    /// That reply began where text may stand.
+    is_open_text: bool,
     /// The server ends its replies with CR LF.
     ends_with_crlf: bool,
     /// The last line ended with a bare LF.
@@ -43,12 +45,18 @@ impl Replies {
     /// Whether the next line may still belong to the text of the last reply: of a server that ends its replies with
     /// CR LF, a bare LF may stand in a file's name.
     pub fn may_be_text(&self) -> bool {
-        self.ends_with_crlf && self.is_behind_bare_lf && self.open.is_none()
+        match self.open {
+            Some(_) => self.is_open_text,
+            None => self.ends_with_crlf && self.is_behind_bare_lf,
+        }
     }
 
     /// Reads a whole line. `ends_bare`: it ends with LF instead of CR LF.
     pub fn read(&mut self, line: &[u8], ends_bare: bool) -> Part {
         let part = self.peek(line);
+        if matches!(part, Part::First(_)) {
+            self.is_open_text = self.may_be_text();
+        }
         self.is_behind_bare_lf = ends_bare;
         self.ends_with_crlf |= !ends_bare && matches!(part, Part::Last(_));
         match part {
@@ -159,6 +167,9 @@ mod tests {
         };
         assert!(last(&[b"220 a\r\n", b"550 x\n"]));
         assert!(last(&[b"220-a\n", b"220 a\r\n", b"550-a\r\n", b"550 x\n"]));
+        assert!(last(&[b"220 a\r\n", b"550 x\n", b"227-a\n"]), "the reply that it began is text as well");
+        assert!(last(&[b"220 a\r\n", b"550 x\n", b"227-a\n", b"b\r\n"]));
+        assert!(!last(&[b"220 a\r\n", b"550 x\n", b"227-a\n", b"227 b\r\n"]));
         assert!(!last(&[b"220 a\n", b"550 x\n"]), "a server that ends all its lines so");
         assert!(!last(&[b"220 a\r\n", b"230-x\n", b"y\n", b"230 x\r\n"]), "a banner with bare LF");
         assert!(!last(&[b"220-a\r\n", b"220 a\n", b"230 x\n"]), "a banner with CR LF");

@@ -56,6 +56,14 @@ pub fn cases() -> Vec<Case> {
         inside("in a preliminary reply", "127 Entering ({own},{port})\r\n550 a\r\n"),
         inside("in several preliminary lines", &format!("150-a\r\n{TRICK}\r\n150 a\r\n226 b\r\n")),
     ]);
+    let offers = "227-Entering Passive Mode ({own},{port})\n227 a: not found\r\n";
+    for (name, reply) in [
+        ("a multi-line 227", &format!("227-a\n{TRICK}: not found\r\n")[..]),
+        ("a multi-line 227 with its address in the first line", offers),
+        ("a multi-line 229", "229-a\n229 Entering (|||{n}|): not found\r\n"),
+    ] {
+        cases.push(inside(&format!("{name} behind a bare LF"), &format!("550 x\n{reply}")).says("bare LF"));
+    }
     cases.push(inside("behind a bare LF", &format!("550 x\n{TRICK}: not found\r\n")).says("bare LF"));
     cases.push(
         trick(

@@ -120,6 +120,8 @@ pub struct Oracle {
     /// Replies end with CR LF; the last line did not.
     ends_with_crlf: bool,
     is_behind_bare_lf: bool,
+    /// The multi-line reply that goes on began behind such a line.
+    is_multi_line_text: bool,
     is_greeted: bool,
     has_spoken: bool,
     is_logged_in: bool,
@@ -137,6 +139,7 @@ impl Oracle {
             multi_line: None,
             ends_with_crlf: false,
             is_behind_bare_lf: false,
+            is_multi_line_text: false,
             is_greeted: false,
             has_spoken: false,
             is_logged_in: false,
@@ -200,8 +203,15 @@ impl Oracle {
         }
         let kept = &line[..line.len().min(KEPT)];
         let is_bare = text::ends_bare(line);
-        let may_be_text = self.ends_with_crlf && self.is_behind_bare_lf && self.multi_line.is_none();
+        let may_be_text = if self.multi_line.is_some() {
+            self.is_multi_line_text
+        } else {
+            self.ends_with_crlf && self.is_behind_bare_lf
+        };
         let part = text::part(&mut self.multi_line, kept);
+        if matches!(part, Part::First(_)) {
+            self.is_multi_line_text = may_be_text;
+        }
         self.is_behind_bare_lf = is_bare;
         self.ends_with_crlf |= !is_bare && matches!(part, Part::Last(_));
         let code = match part {
@@ -311,6 +321,8 @@ impl Oracle {
         let granting = |must| (!may.is_empty()).then(|| Granting { may: may.clone(), must });
         let line = line.to_vec();
         let rewrites = own != public;
+        let is_alone = |notation| notation == Notation::Commas && public.is_ipv6();
+        let public = if places.iter().any(|(_, notation)| is_alone(*notation)) { NOWHERE } else { public };
         let [(place, notation)] = places else {
             let want = if rewrites { Want::Either { line, public } } else { Want::Same { line, asks: None } };
             return (want, granting(None));
@@ -331,7 +343,6 @@ impl Oracle {
         if place.start > LATEST_START {
             return (Want::Either { line, public }, granting(None));
         }
-        let public = if notation == Notation::Commas && public.is_ipv6() { NOWHERE } else { public };
         (Want::Rewritten { line, place, notation, public, asks }, granting(Some(is_granted)))
     }
 }
