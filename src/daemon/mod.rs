@@ -40,7 +40,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::config::{Config, DEFAULT_PATH};
-use crate::netfilter::{ConnTrack, Firewall, FirewallError, Watch, keep_no_memory};
+use crate::netfilter::{ConnTrack, Firewall, FirewallError, Watch, keep_no_memory, try_libnftables};
 use alarms::Alarms;
 use control::{Control, Reporter};
 use guard::Guard;
@@ -88,7 +88,7 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let queues = config.queue..config.queue.saturating_add(config.workers);
     when_free(|| worker::are_free(queues.clone()), |error| matches!(error, QueueError::Taken { .. }))?;
     let mut firewall = Firewall::open(&config)?;
-    firewall.try_libnftables()?;
+    try_libnftables()?;
     firewall.inherit(kept);
     when_free(|| firewall.is_alone(), |error| matches!(error, FirewallError::Another(_)))?;
     let held_back = firewall.held_back()?;
@@ -248,8 +248,10 @@ fn reload(shared: &Shared, config: &mut Config, path: Option<&Path>) {
     if !waiting.is_empty() {
         warn!("changed, and in effect from the next start on: {}", waiting.join(", "));
     }
+    if let Err(error) = try_libnftables() {
+        return error!("the configuration stays as it was: {error}");
+    }
     let repaired = shared.with_all(|firewall, live| {
-        firewall.try_libnftables()?;
         firewall.configure(&new);
         firewall.repair(live).inspect_err(|_| {
             firewall.configure(config);

@@ -136,6 +136,7 @@ impl Planner<'_> {
             let key = self.ports.choose(ends, &self.policy.ports, Some(to.port()), request)?;
             (key, sides.caller_public)
         };
+        // Where nothing is to be rewritten, a line that names no address stays so.
         let named = announced.address.filter(|_| !self.rewrites(mode)).unwrap_or(public);
         let text = notation.write(SocketAddr::new(named, key.port));
         Ok((self.pinhole(key, to, from), text))

@@ -59,18 +59,19 @@ impl Engine {
         if session.refusals >= PATIENCE {
             session.refusals = 0;
             session.give_up(self.ports.act_for(tuple));
-            self.postponed.append(&mut session.owed);
+            let mut owed = std::mem::take(&mut session.owed);
+            self.not_taken(&owed);
+            self.postponed.append(&mut owed);
         }
     }
+
     /// The kernel would not take these, for which no packet waits ([`Engine::next_portion`]). They are not asked again soon, for
     /// each refusal costs it milliseconds, and another connection may have the name by then: what is to go runs down by itself.
     pub fn not_taken(&mut self, undone: &[Change]) {
         for change in undone {
-            if let Change::Track(tuple) = change {
-                self.sessions
-                    .get_mut(tuple)
-                    .into_iter()
-                    .for_each(|session| session.tracked = Tracked::Refused);
+            let Change::Track(tuple) = change else { continue };
+            if let Some(session) = self.sessions.get_mut(tuple) {
+                session.tracked = Tracked::Refused;
             }
         }
     }

@@ -2,9 +2,11 @@
 //! namespace before each transaction, and releases up to 1.0.9 follow a null pointer where 1.1.3 or later has made one with
 //! a key or data of a single `type`: a container with a newer `nft` than its host's is enough.
 
+use tracing::debug;
+
 use super::connection::Connection;
 use super::error::{FirewallError, reading};
-use super::probe::tables;
+use super::probe::{connect, tables};
 use super::sys::lives_through;
 
 /// The tables that libnftables does not live through reading.
@@ -21,12 +23,26 @@ impl Crash {
 /// What libnftables reads before a transaction.
 const ALL_SETS: &str = "list sets";
 
+/// As [`try_with`], for a daemon, which goes on where nothing can be tried.
+///
+/// # Errors
+/// [`FirewallError::Crash`].
+pub fn try_libnftables() -> Result<(), FirewallError> {
+    match connect().and_then(|mut connection| try_with(&mut connection)) {
+        Err(error @ FirewallError::Crash(_)) => Err(error),
+        Err(error) => {
+            debug!("{error}");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
 /// Tries it in a process of its own, which costs some milliseconds.
 ///
 /// # Errors
-/// [`FirewallError::Crash`] if that process was killed by a signal, as this one would be; [`FirewallError::Trial`] if there
-/// could be none.
-pub fn try_libnftables(connection: &mut Connection) -> Result<(), FirewallError> {
+/// [`FirewallError::Crash`] if that process crashed, as this one would; [`FirewallError::Trial`] if that can't be told.
+pub fn try_with(connection: &mut Connection) -> Result<(), FirewallError> {
     if lives_through(ALL_SETS).map_err(FirewallError::Trial)? {
         return Ok(());
     }

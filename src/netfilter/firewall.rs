@@ -60,19 +60,6 @@ impl Firewall {
         })
     }
 
-    /// Whether libnftables lives through what others have made, which it reads before each transaction: tried in a child. If
-    /// there can be none, that is not known.
-    ///
-    /// # Errors
-    /// [`FirewallError::Crash`]: this process would be killed.
-    pub fn try_libnftables(&mut self) -> Result<(), FirewallError> {
-        match try_libnftables(self.committer.connection()) {
-            Err(error @ FirewallError::Trial(_)) => debug!("{error}"),
-            result => return result,
-        }
-        Ok(())
-    }
-
     /// The shifted connections of an earlier daemon, as far as the kernel still holds back their packets.
     pub fn held_back(&mut self) -> Result<HashSet<ControlTuple>, FirewallError> {
         let mut tuples = HashSet::new();
@@ -362,8 +349,17 @@ impl Firewall {
 
     /// Takes everything out. While shifted connections live, a table stays that drops their packets, because nothing
     /// will translate them.
+    ///
+    /// # Errors
+    /// Something stays. Where libnftables would crash, the table goes, and all else stays.
     pub fn remove(&mut self, shifted: &[ControlTuple]) -> Result<(), FirewallError> {
         self.fingerprint = None;
+        if let Err(crash) = try_libnftables() {
+            let mut batch = Batch::new();
+            batch.add(&Table::new(TABLE, ProtoFamily::Inet), MsgType::Del);
+            self.committer.send_batch(batch).map_err(|error| FirewallError::Load(error.to_string()))?;
+            return Err(crash);
+        }
         self.hold.take_out(&mut self.nft, shifted).map_err(FirewallError::Load)?;
         let rules = accept::removal(self.committer.connection()).map_err(reading("rules"))?;
         let accept = self.nft.run(&rules).map_err(FirewallError::Accept);

@@ -7,7 +7,7 @@ use std::thread;
 
 use super::accept;
 use super::connection::Connection;
-use super::crash::try_libnftables;
+use super::crash::try_with;
 use super::error::{FirewallError, reading};
 use super::firewall::Firewall;
 use super::netlink::{DUMP, Request};
@@ -47,7 +47,7 @@ impl Listing {
     /// others' transactions for 12 to 24 ms if deletions wait to be carried out.
     pub fn open() -> Result<Self, ListingError> {
         let mut connection = connect()?;
-        try_libnftables(&mut connection)?;
+        try_with(&mut connection)?;
         Self::new(connection)
     }
 

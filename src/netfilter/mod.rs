@@ -25,7 +25,7 @@ mod watch;
 
 pub use accept::MissingRule;
 pub use conntrack::{ConnTrack, Fate, Found};
-pub use crash::Crash;
+pub use crash::{Crash, try_libnftables};
 pub use error::FirewallError;
 pub use firewall::Firewall;
 pub use inspect::{Inspector, Left};

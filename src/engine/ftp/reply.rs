@@ -43,7 +43,7 @@ impl Replies {
     }
 
     /// Whether the next line may still belong to the text of the last reply: of a server that ends its replies with
-    /// CR LF, a bare LF may stand in a file's name.
+    /// CR LF, a bare LF may stand in a file's name, and behind it what looks like another reply, of several lines as well.
     pub fn may_be_text(&self) -> bool {
         match self.open {
             Some(_) => self.is_open_text,

@@ -4,6 +4,8 @@ use std::ffi::{CStr, CString, c_char, c_int, c_uint};
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::ptr::NonNull;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{only_new, open_sockets};
 
@@ -110,37 +112,56 @@ impl Nft {
     }
 }
 
-/// Whether a process lives through this command, which lists something: a child tries it, whose end by a signal is the only thing
-/// that counts.
+/// How long a child may take that tries something; one that was made while another thread held a lock of a library's may
+/// wait for ever.
+const TRIAL: Duration = Duration::from_secs(2);
+
+/// What a process is ended by that has gone wrong.
+const CRASHES: [c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGABRT, libc::SIGILL, libc::SIGFPE];
+
+/// Whether a process lives through this command, which lists something: a child tries it, and only whether it crashes counts.
 ///
 /// # Errors
-/// No child could be made, or waited for.
+/// No child could be made, or waited for, or it was killed, or too slow.
 pub fn lives_through(command: &str) -> io::Result<bool> {
-    // SAFETY: the child is this thread alone. It allocates, which glibc's allocator is prepared for, and takes no lock that
-    // another thread may hold; it ends without running anything that belongs to this process.
+    // SAFETY: the child is this thread alone. It allocates, which glibc's allocator is prepared for; what else might wait for
+    // another thread is ended from here. It ends without running anything that belongs to this process.
     let child = match unsafe { libc::fork() } {
         -1 => return Err(io::Error::last_os_error()),
         0 => {
             // SAFETY: no arguments that point anywhere. A crash that is looked for needs no core file.
             unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
-            let nft = Nft::new();
-            // SAFETY: nobody else in the child has it. libxtables writes there of rules that it does not know.
-            unsafe { libc::close(libc::STDERR_FILENO) };
-            let _listed = nft.map(|mut nft| nft.list(command, ListStyle::Text));
+            // SAFETY: both names are NUL-terminated, and nobody else in the child has its standard error. libxtables writes there
+            // of rules that it does not know.
+            unsafe { libc::dup2(libc::open(c"/dev/null".as_ptr(), libc::O_WRONLY), libc::STDERR_FILENO) };
+            let _listed = Nft::new().map(|mut nft| nft.list(command, ListStyle::Text));
             // SAFETY: it ends the child.
             unsafe { libc::_exit(0) }
         }
         child => child,
     };
+    let end = Instant::now() + TRIAL;
+    let mut is_late = false;
     let mut status = 0;
     loop {
         // SAFETY: it is this process's own child, which nobody else waits for, and the status is written to.
-        if unsafe { libc::waitpid(child, &raw mut status, 0) } == child {
-            return Ok(libc::WIFEXITED(status));
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
+        match unsafe { libc::waitpid(child, &raw mut status, if is_late { 0 } else { libc::WNOHANG }) } {
+            0 if Instant::now() < end => thread::sleep(TRIAL / 2000),
+            0 => {
+                is_late = true;
+                // SAFETY: no memory is touched.
+                unsafe { libc::kill(child, libc::SIGKILL) };
+            }
+            -1 => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+            _ if libc::WIFEXITED(status) => return Ok(true),
+            _ if CRASHES.contains(&libc::WTERMSIG(status)) => return Ok(false),
+            _ if is_late => return Err(io::ErrorKind::TimedOut.into()),
+            _ => return Err(io::ErrorKind::Interrupted.into()),
         }
     }
 }

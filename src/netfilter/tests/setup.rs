@@ -4,7 +4,9 @@ use ftpalg::engine::pinhole::Change;
 
 use super::super::connection::Connection;
 use super::super::netlink::{DUMP, Request, nft, subsystem};
-use super::super::{Crash, FirewallError, Foreign, Listing, ListingError, Watch, kernel, ruleset};
+use super::super::{
+    Crash, FirewallError, Foreign, Listing, ListingError, Watch, kernel, ruleset, try_libnftables,
+};
 use super::*;
 
 const ADMIN: &str = "nft -f - <<'E'
@@ -68,7 +70,7 @@ fn what_libnftables_would_crash_on_is_told() {
         Err(ListingError::Firewall(error)) => Err(error),
         Err(other) => panic!("{other}"),
     });
-    let daemon = host.run(|| Firewall::open(&config()).unwrap().try_libnftables());
+    let daemon = host.run(try_libnftables);
     for found in [check, daemon] {
         match found {
             Ok(()) => assert!(nft_lives, "nft crashes, and libnftables is to be used"),
