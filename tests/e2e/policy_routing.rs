@@ -85,7 +85,10 @@ fn data_follows_a_marked_control_connection_into_a_vti() -> Result<()> {
 
 #[test]
 fn the_tunnel_needs_an_alg() -> Result<()> {
-    let net = Setup::new(Topology::Tunnel).alg(Alg::None).build()?;
-    net.transfers_nothing(&Mode::ALL, &net.serve(ServerKind::Vsftpd)?)?;
-    net.finish()
+    for (topology, modes) in [(Topology::Tunnel, &Mode::ALL[..]), (Topology::Tunnel6, &Mode::EXTENDED)] {
+        let net = Setup::new(topology).alg(Alg::None).build()?;
+        net.transfers_nothing(modes, &net.serve(ServerKind::Vsftpd)?)?;
+        net.finish()?;
+    }
+    Ok(())
 }

@@ -115,11 +115,14 @@ impl Server {
             }
             ServerKind::PureFtpd => {
                 let program = unpacked("pure-ftpd", "pure-ftpd")?;
-                // Anonymous users are in the home of the user "ftp", here alone: a host has a mount namespace of its own.
+                // Anonymous users are in the home of the user "ftp", of which this program alone sees another: each has a mount
+                // namespace of its own.
                 let line = r#"mount --bind "$1" ~ftp && shift && exec "$@""#;
                 let root = root.to_str().context("path is not UTF-8")?;
                 let (family, port) = (if v6 { "-6" } else { "-4" }, port.to_string());
-                let server = [&program, family, "-S", &port, "-e", "-H"];
+                let pid_file = dir.join("pure-ftpd.pid");
+                let pid_file = pid_file.to_str().context("path is not UTF-8")?;
+                let server = [&program, family, "-S", &port, "-e", "-H", "-g", pid_file];
                 host.spawn(&output, "sh", ["-c", line, "sh", root].into_iter().chain(server))?
             }
         };

@@ -90,6 +90,12 @@ fn a_227_may_name_a_port_alone() {
             talk.closes();
         }
     }
+    let mut talk = Conversation::new(Site::new6(true, true)).login();
+    talk.says("PASV\r\n", "PASV\r\n");
+    talk.replies("227-Entering\r\n", "227-Entering\r\n");
+    talk.replies("227 (0,0,0,0,19,137)\r\n", "227 (0,0,0,0,19,137)\r\n");
+    assert_eq!(talk.open_ports(), [5001]);
+    talk.closes();
     let mut talk = Conversation::new(Site::new6(false, false)).login();
     talk.exchange("PASV\r\n", "227 (0,0,0,0,3,137)\r\n");
     talk.exchange("PASV\r\n", "227 (192,168,77,121,19,137)\r\n");
@@ -107,6 +113,18 @@ fn either_reply_answers_either_command() {
     talk.exchange("PASV\r\n", "229 Entering Extended Passive Mode (|||5002|)\r\n");
     assert_eq!(talk.open_ports(), [5002]);
     talk.closes();
+    let text = "227 (192,168,77,121,19,137)\r\n";
+    for cut in (0..text.len()).map(Cut::At).chain([Cut::Bytewise]) {
+        let mut talk = published();
+        talk.says("EPSV\r\n", "EPSV\r\n");
+        talk.server_sends(text.as_bytes(), cut);
+        let line = talk.client_reads_line();
+        assert!(line.starts_with("227 (203,0,113,9,"), "{cut:?}: {line}");
+        let open: Vec<_> = talk.world.router.kernel.open.values().copied().collect();
+        assert_eq!(open.len(), 1, "{cut:?}");
+        assert_eq!(open[0].to, "192.168.77.121:5001".parse().unwrap(), "{cut:?}");
+        talk.closes();
+    }
 }
 
 #[test]
