@@ -102,13 +102,18 @@ impl Slots {
         self.file.write_all_at(buffer, self.offset(slot))
     }
 
-    /// Puts a slot out of use.
-    pub fn clear(&mut self, slot: u32) -> io::Result<()> {
+    /// A slot is not in use that was taken, and to which nothing could be written.
+    pub fn give_back(&mut self, slot: u32) {
         self.free.insert(slot);
-        let before = self.count;
         while self.count > 0 && self.free.remove(&(self.count - 1)) {
             self.count -= 1;
         }
+    }
+
+    /// Puts a slot out of use.
+    pub fn clear(&mut self, slot: u32) -> io::Result<()> {
+        let before = self.count;
+        self.give_back(slot);
         if self.count < before {
             self.file.set_len(self.offset(self.count))
         } else {

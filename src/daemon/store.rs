@@ -150,7 +150,12 @@ impl Store {
         };
         self.revision += 1;
         let written = slots.write(place.slot, self.revision, session, &mut self.buffer);
-        written.map_err(|error| self.fault(error))?;
+        if let Err(error) = written {
+            if before != Some(place) {
+                slots.give_back(place.slot);
+            }
+            return Err(self.fault(error));
+        }
         if before == Some(place) { Ok(()) } else { self.claim(tuple, place) }
     }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 use ftpalg::engine::control::{ControlTuple, Hosts};
 use ftpalg::engine::event::Departure;
 use ftpalg::engine::packet::Packet;
+use ftpalg::engine::pinhole::Change;
 use ftpalg::engine::session::Tap;
 use ftpalg::engine::{Decision, Engine, Verdict};
 use tracing::{Level, debug, warn};
@@ -238,6 +239,11 @@ impl Worker {
         }
         let changes: Vec<_> =
             self.asking.iter().flat_map(|packet| &packet.decision.changes).copied().collect();
+        // From a Shift on the kernel holds back what bears no mark, and before an Unshift what bears one: packets that were judged
+        // before go on as they were.
+        if changes.iter().any(|change| matches!(change, Change::Shift(_) | Change::Unshift(_))) {
+            may_go_on(self.queue.hand_over())?;
+        }
         let mut failure = self.shared.commit(&changes).err();
         let mut asking = std::mem::take(&mut self.asking);
         let mut result = Ok(());

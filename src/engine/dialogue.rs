@@ -148,8 +148,9 @@ impl Dialogue {
         planner: &mut Planner<'_>,
         outcome: &mut Outcome,
     ) -> Result<(Pinhole, Option<LineEdit>), Refusal> {
-        if promise.is_none() {
-            self.may_ask(Mode::Active, planner)?;
+        if let Err(reason) = self.may_ask(Mode::Active, planner) {
+            promise.into_iter().for_each(|promise| planner.withdraw(promise));
+            return Err(reason);
         }
         let spot = command.address(line.bytes).ok_or(Refusal::Unreadable)?;
         let ends = |rest: &[u8]| command::ends_properly(spot.notation, rest);
@@ -297,7 +298,10 @@ impl Dialogue {
         };
         let found = candidates.iter().find(is_own).or(candidates.iter().find(is_readable)).copied();
         let spot = promise.map(Promise::spot).or(found).unwrap_or(first);
-        let allowed = if promise.is_some() { Ok(()) } else { self.may_ask(Mode::Passive, planner) };
+        let allowed = self.may_ask(Mode::Passive, planner);
+        if let (Err(_), Some(promise)) = (allowed, promise) {
+            planner.withdraw(promise);
+        }
         let ends = |rest: &[u8]| reply::ends_properly(spot.notation, rest);
         match allowed.and_then(|()| resolve(Mode::Passive, spot, line, ends, promise, planner)) {
             Ok(offered) => Some(offered),
@@ -350,12 +354,17 @@ impl Dialogue {
         self.offered = None;
     }
 
+    /// A line of the server's has passed whose beginning is not known.
+    pub fn skipped_reply(&mut self, ends_bare: bool) {
+        self.replies.skip(ends_bare);
+    }
+
     /// Lines passed that nobody saw: no command is outstanding any more, and what was asked for is dropped.
     pub fn lost_lines(&mut self, ports: &mut Ports, outcome: &mut Outcome) {
         let open = self.open.take();
         self.end(ports, outcome);
         self.open = open;
-        self.replies = Replies::default();
+        self.replies.lost_lines();
         if !self.is_greeted {
             outcome.departure = Some(Departure::Unseen);
         }

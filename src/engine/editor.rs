@@ -76,7 +76,12 @@ impl Editor<'_, '_> {
 
     /// The line is whole.
     fn finish_line(&mut self, sent: usize) {
-        let Some(line) = self.stream.line.line(sent) else { return self.stream.line.clear() };
+        let Some(line) = self.stream.line.line(sent) else {
+            if self.mode == Mode::Passive {
+                self.dialogue.skipped_reply(self.stream.line.ends_bare());
+            }
+            return self.stream.line.clear();
+        };
         let promise = self.stream.line.promise.as_deref();
         let edit = match self.mode {
             Mode::Active => self.dialogue.command(line, promise, &mut self.planner, self.outcome),

@@ -85,8 +85,17 @@ impl Unfinished {
 
     /// The line so far; `sent` of its bytes went out earlier.
     pub fn line(&self, sent: usize) -> Option<Line<'_>> {
-        let ends_bare = matches!(self.last, [before, b'\n'] if before != b'\r');
-        (!self.headless).then_some(Line { bytes: &self.bytes, sent, overlong: self.overlong, ends_bare })
+        (!self.headless).then_some(Line {
+            bytes: &self.bytes,
+            sent,
+            overlong: self.overlong,
+            ends_bare: self.ends_bare(),
+        })
+    }
+
+    /// Whether it ends with a bare LF so far.
+    pub fn ends_bare(&self) -> bool {
+        matches!(self.last, [before, b'\n'] if before != b'\r')
     }
 
     /// Whether one that comes from a file is within its bounds.

@@ -11,10 +11,15 @@ use super::outcome::Outcome;
 use super::pinhole::{Change, Pinhole, PinholeKey};
 use super::ports::Ports;
 
+/// So many time-outs after its opening a pinhole is renewed no more: whoever listened behind it may have gone.
+const LONGEST: u32 = 4;
+
 /// A pinhole of this session that is open, as far as the dialogue tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Open {
     pinhole: Pinhole,
+    /// When it was opened (time since boot).
+    opened: Duration,
     /// When its clock was started (time since boot).
     since: Duration,
     /// The server has connected to it, but its reply to the PORT has not come yet.
@@ -76,7 +81,8 @@ impl Dialogue {
         if ports.open(pinhole.key, now.saturating_add(pinhole.timeout)) {
             outcome.changes.push(Change::Close(pinhole.key));
         }
-        self.open = Some(Box::new(Open { pinhole, since: now, is_reply_due: false, is_used: false }));
+        self.open =
+            Some(Box::new(Open { pinhole, opened: now, since: now, is_reply_due: false, is_used: false }));
         outcome.changes.push(Change::Open(pinhole));
         outcome.events.push(Event::Opened(mode, pinhole));
     }
@@ -105,7 +111,8 @@ impl Dialogue {
         let Some(open) = &mut self.open else { return };
         let age = planner.now.saturating_sub(open.since);
         let is_own = !planner.ports.is_others(open.pinhole.key);
-        if is_own && age > open.pinhole.timeout / 4 && age < open.pinhole.timeout {
+        let is_fresh = planner.now.saturating_sub(open.opened) < LONGEST * open.pinhole.timeout;
+        if is_own && is_fresh && age > open.pinhole.timeout / 4 && age < open.pinhole.timeout {
             open.since = planner.now;
             planner.ports.extend(open.pinhole.key, planner.now + open.pinhole.timeout);
             outcome.changes.push(Change::Renew(open.pinhole));

@@ -107,12 +107,14 @@ impl Planner<'_> {
         self.ports.release(promise.key);
     }
 
-    /// The pinhole that fulfils a promise.
-    pub fn fulfil(&mut self, mode: Mode, promise: &Promise, announced: HostPort) -> Pinhole {
+    /// The pinhole that fulfils a promise, unless that has been waited for too long.
+    pub fn fulfil(&mut self, mode: Mode, promise: &Promise, announced: HostPort) -> Result<Pinhole, Refusal> {
         let sides = self.sides(mode);
         let to = SocketAddr::new(sides.own, announced.port);
-        self.ports.lead_to(promise.key, to);
-        self.pinhole(promise.key, to, sides.caller_public)
+        if !self.ports.lead_to(promise.key, to) {
+            return Err(Refusal::TooLate);
+        }
+        Ok(self.pinhole(promise.key, to, sides.caller_public))
     }
 
     /// The pinhole for an announced address, and the text that must stand in its place.
@@ -167,7 +169,7 @@ pub fn resolve(
             .keeps(mode, promise, text)
             .and_then(|announced| if is_well_formed { Ok(announced) } else { Err(Refusal::BadLine) });
         return match kept {
-            Ok(announced) => Ok((planner.fulfil(mode, promise, announced), None)),
+            Ok(announced) => Ok((planner.fulfil(mode, promise, announced)?, None)),
             Err(reason) => {
                 planner.withdraw(promise);
                 Err(reason)

@@ -144,11 +144,10 @@ impl Ports {
         taken.until.checked_sub(now).filter(|left| !left.is_zero())
     }
 
-    /// Says where a key that was reserved ahead leads.
-    pub fn lead_to(&mut self, key: PinholeKey, to: SocketAddr) {
-        if let Some(taken) = self.taken.get_mut(&key) {
-            taken.to = Some(to);
-        }
+    /// Says where a key that was reserved ahead leads. Not where the acting session has it no more.
+    pub fn lead_to(&mut self, key: PinholeKey, to: SocketAddr) -> bool {
+        let own = self.own(key);
+        own.map(|taken| taken.to = Some(to)).is_some()
     }
 
     /// What follows is done for this session.

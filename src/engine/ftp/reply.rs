@@ -51,6 +51,16 @@ impl Replies {
         }
     }
 
+    /// Bytes passed unseen: what comes next may belong to any reply. How this server ends its own is known still.
+    pub fn lost_lines(&mut self) {
+        *self = Self { ends_with_crlf: self.ends_with_crlf, ..Self::default() };
+    }
+
+    /// A line has passed of which the beginning is not known.
+    pub fn skip(&mut self, ends_bare: bool) {
+        self.is_behind_bare_lf = ends_bare;
+    }
+
     /// Reads a whole line. `ends_bare`: it ends with LF instead of CR LF.
     pub fn read(&mut self, line: &[u8], ends_bare: bool) -> Part {
         let part = self.peek(line);
@@ -171,6 +181,13 @@ mod tests {
         assert!(last(&[b"220 a\r\n", b"550 x\n", b"227-a\n", b"b\r\n"]));
         assert!(!last(&[b"220 a\r\n", b"550 x\n", b"227-a\n", b"227 b\r\n"]));
         assert!(!last(&[b"220 a\n", b"550 x\n"]), "a server that ends all its lines so");
+        let mut replies = Replies::default();
+        replies.read(b"220 a\r\n", false);
+        replies.lost_lines();
+        replies.skip(true);
+        assert!(replies.may_be_text(), "behind the rest of a line");
+        replies.skip(false);
+        assert!(!replies.may_be_text());
         assert!(!last(&[b"220 a\r\n", b"230-x\n", b"y\n", b"230 x\r\n"]), "a banner with bare LF");
         assert!(!last(&[b"220-a\r\n", b"220 a\n", b"230 x\n"]), "a banner with CR LF");
     }

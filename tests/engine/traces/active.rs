@@ -294,3 +294,18 @@ fn a_session_of_many_transfers_in_both_modes() {
     assert_eq!(talk.world.client.retransmissions + talk.world.server.retransmissions, 0);
     talk.closes();
 }
+
+/// As a whole line would: what is on its way when the login is taken back opens nothing.
+#[test]
+fn a_line_that_is_cut_does_not_outlive_the_login() {
+    let mut talk = Conversation::new(Site::new(true, true)).login();
+    talk.client_sends(b"REIN\r\nPORT 10,0", Cut::Whole);
+    assert_eq!(talk.server_reads_line(), "REIN\r\n");
+    talk.replies("220 ready\r\n", "220 ready\r\n");
+    talk.client_sends(b",0,2,19,137\r\n", Cut::Whole);
+    talk.server_reads_line();
+    talk.replies("200 ok\r\n", "200 ok\r\n");
+    assert!(talk.world.router.opened.is_empty(), "{:?}", talk.world.router.opened);
+    talk.logged("nobody is logged in");
+    talk.closes();
+}
