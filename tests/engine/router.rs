@@ -29,24 +29,24 @@ pub struct Site {
 
 impl Site {
     pub fn new(nat_of_client: bool, nat_of_server: bool) -> Self {
-        let address = |text: &str| text.parse().unwrap();
-        let (client, server) = (address("10.0.0.2:40000"), address("192.168.77.121:21"));
-        Self {
-            client,
-            public: if nat_of_client { address("203.0.113.1:40000") } else { client },
-            server,
-            dialled: if nat_of_server { address("203.0.113.9:21") } else { server },
-        }
+        let server = ["192.168.77.121:21", "203.0.113.9:21"];
+        Self::between(["10.0.0.2:40000", "203.0.113.1:40000"], server, nat_of_client, nat_of_server)
     }
 
     pub fn new6(nat_of_client: bool, nat_of_server: bool) -> Self {
-        let address = |text: &str| text.parse().unwrap();
-        let (client, server) = (address("[2001:db8::2]:40000"), address("[fd00:2::9]:21"));
+        let client = ["[2001:db8::2]:40000", "[2001:db8:1::1]:40000"];
+        Self::between(client, ["[fd00:2::9]:21", "[2001:db8:2::9]:21"], nat_of_client, nat_of_server)
+    }
+
+    /// Of each end its own address, and the one that NAT would give it.
+    fn between(client: [&str; 2], server: [&str; 2], nat_of_client: bool, nat_of_server: bool) -> Self {
+        let [[client, translated], [server, forwarded]] =
+            [client, server].map(|end| end.map(|text| text.parse().unwrap()));
         Self {
             client,
-            public: if nat_of_client { address("[2001:db8:1::1]:40000") } else { client },
+            public: if nat_of_client { translated } else { client },
             server,
-            dialled: if nat_of_server { address("[2001:db8:2::9]:21") } else { server },
+            dialled: if nat_of_server { forwarded } else { server },
         }
     }
 
