@@ -94,18 +94,12 @@ fn expire_some(shared: &Shared, engine: &SharedEngine, now: Duration, allowances
         Change::Track(tuple) | Change::Depart(tuple) => Some(*tuple),
         _ => None,
     });
-    let mut seen_to: Vec<_> = seen_to.collect();
     let mut buffer = Vec::new();
-    for tuple in &seen_to {
-        if let Err(error) = shared.save(&engine, tuple, &mut buffer) {
+    for tuple in seen_to {
+        if let Err(error) = shared.save(&engine, &tuple, &mut buffer) {
             let what = "a restart would find an older state of this name";
-            tell_unsaved(shared, allowances, tuple, what, &error);
+            tell_unsaved(shared, allowances, &tuple, what, &error);
         }
-    }
-    // With the engine locked: a connection may begin anew under the same name, and be held back.
-    seen_to.retain(|tuple| engine.session(tuple).is_none());
-    if let Err(error) = lock(&shared.firewall).let_pass(&seen_to) {
-        debug!("{error}");
     }
     true
 }

@@ -23,7 +23,6 @@ mod worker;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::RangeInclusive;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -79,7 +78,7 @@ fn part(range: &RangeInclusive<u16>, number: u16, of: u16) -> RangeInclusive<u16
 /// Runs until it is told to end.
 pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     abort_on_panic();
-    let Passed { kept, metrics } = systemd::passed_sockets();
+    let mut passed = systemd::passed_sockets();
     keep_no_memory();
     // Files are made with modes of their own; the control socket is the group's, too.
     umask(Mode::RWXO);
@@ -88,8 +87,9 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     let queues = config.queue..config.queue.saturating_add(config.workers);
     when_free(|| worker::are_free(queues.clone()), |error| matches!(error, QueueError::Taken { .. }))?;
     let mut firewall = Firewall::open(&config)?;
-    try_libnftables()?;
-    firewall.inherit(kept);
+    firewall.inherit(passed.kept.take_sockets());
+    // Not before the mend will a daemon read what these tables hold up.
+    try_libnftables().inspect_err(|_| firewall.stop_watching())?;
     when_free(|| firewall.is_alone(), |error| matches!(error, FirewallError::Another(_)))?;
     let held_back = firewall.held_back()?;
     let mut conntrack = ConnTrack::open().context("conntrack can't be asked")?;
@@ -107,7 +107,7 @@ pub fn run(config: Config, path: Option<&Path>) -> Result<()> {
     parking.share_numbers(config.workers, sharing);
     let shared = Arc::new(Shared::new(engines.collect(), parking, firewall, store));
     shared.take_up(saved, held_back, &mut conntrack)?;
-    match serve(&shared, &config, watch, conntrack, metrics) {
+    match serve(&shared, &config, watch, conntrack, passed) {
         Ok((wishes, _control)) => attend(&shared, config, path, &wishes),
         Err(error) => {
             if let Err(error) = end(&shared) {
@@ -146,7 +146,7 @@ fn serve(
     config: &Config,
     watch: Watch,
     conntrack: ConnTrack,
-    metrics: Option<OwnedFd>,
+    passed: Passed,
 ) -> Result<(mpsc::Receiver<Stop>, Control)> {
     let missing = shared.with_all(Firewall::install)?;
     guard::tell_missing(&missing);
@@ -155,13 +155,13 @@ fn serve(
         workers.push(Worker::new(number, Arc::clone(engine), Arc::clone(shared))?);
     }
     shared.with_all(|firewall, _| {
-        systemd::keep_socket(firewall);
+        passed.kept.replace(firewall);
         firewall.divert()
     })?;
 
     let queues = config.queue..config.queue.saturating_add(config.workers);
     let latencies = workers.iter().map(Worker::latency).collect();
-    Metrics::new(Arc::clone(shared), queues.clone(), latencies).serve(metrics, config.metrics_listen);
+    Metrics::new(Arc::clone(shared), queues.clone(), latencies).serve(passed.metrics, config.metrics_listen);
     let progress: Vec<_> = queues.clone().zip(workers.iter().map(Worker::progress)).collect();
     let liveness = Liveness::new(progress.iter().cloned());
     let reporter = Reporter::new(Arc::clone(shared), progress).context("the kernel can't be asked")?;

@@ -27,6 +27,8 @@ pub enum FirewallError {
     Watch(#[source] io::Error),
     #[error("ended connections stay in table inet ftpalg_hold: {0}")]
     LetPass(#[source] io::Error),
+    #[error("ftpalg's tables could not be taken out: {0}")]
+    TakeOut(#[source] io::Error),
     #[error("the accept rules of accept-in could not be put in or taken out: {0}")]
     Accept(String),
     #[error(

@@ -1,11 +1,11 @@
 //! The daemon's hold on nftables: its table, the queue rules in it, and the accept rules in the administrator's.
 
 use std::collections::HashSet;
-use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::{Change, Pinhole, PinholeKey};
@@ -41,7 +41,12 @@ pub struct Firewall {
     verified: Arc<AtomicU32>,
     /// What the kernel tells of changes, where somebody watches.
     watched_with: Weak<Socket>,
+    /// When it was last warned of what went wrong with the table that outlives a flush.
+    told: Option<Instant>,
 }
+
+/// How often it is warned of that.
+const TELL: Duration = Duration::from_secs(60);
 
 impl Firewall {
     /// Opens the sockets. Nothing is changed yet.
@@ -57,6 +62,7 @@ impl Firewall {
             missing: Vec::new(),
             verified: Arc::default(),
             watched_with: Weak::new(),
+            told: None,
         })
     }
 
@@ -135,20 +141,15 @@ impl Firewall {
         Ok(plan.missing)
     }
 
-    /// Connections that have come to their end: packets of theirs are neither held up nor watched any more.
-    pub fn let_pass(&mut self, ended: &[ControlTuple]) -> Result<(), FirewallError> {
-        self.hold.let_pass(&self.nft, &mut self.committer, ended, &[Set::Held, Set::Watched])
-    }
-
     /// The mark that a translated packet must bear; none where a flush can't be outlived.
     pub fn translated_mark(&self) -> Option<u32> {
         self.hold.mark()
     }
 
-    /// The name of the table that outlives a flush, and the socket that it belongs to: whoever keeps that keeps the
-    /// table, also beyond the daemon.
-    pub fn hold_owner(&self) -> Option<(&'static str, BorrowedFd<'_>)> {
-        self.hold.owner(&self.nft)
+    /// The socket that the table belongs to which outlives a flush: whoever keeps it keeps the table, also beyond the
+    /// daemon.
+    pub fn hold_owner(&self) -> Option<BorrowedFd<'_>> {
+        self.hold.owner(&self.nft).map(|(_, socket)| socket)
     }
 
     /// Whether libnftables' socket could be told, without which no table outlives a flush.
@@ -163,7 +164,7 @@ impl Firewall {
         self.nft.forget_socket();
     }
 
-    /// Sockets of earlier daemons, to which such tables belong.
+    /// Sockets of earlier daemons, the oldest first, to which such tables belong.
     pub fn inherit(&mut self, sockets: Vec<OwnedFd>) {
         self.hold.inherit(sockets);
     }
@@ -177,6 +178,11 @@ impl Firewall {
     /// Somebody else keeps that socket now, too.
     pub fn hold_is_kept(&mut self) {
         self.hold.is_kept();
+    }
+
+    /// Has such tables of earlier daemons let all pass but shifted connections, where no daemon will read them for a while.
+    pub fn stop_watching(&self) {
+        self.hold.stop_watching();
     }
 
     /// Takes out such tables of earlier daemons: before [`Firewall::divert`], and when this one's is kept. Returns the
@@ -230,11 +236,15 @@ impl Firewall {
     }
 
     /// Carries out what the engine asks for, which the kernel has acknowledged when this returns; in one transaction, unless it
-    /// is much. Shifted connections are held back before that, by the other table.
+    /// is much. Shifted connections are held back before that, by the other table, and what departs is let pass behind it. No
+    /// connection of the same names may begin meanwhile.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), Refused> {
         let tracked = tuples(changes, |change| matches!(change, Change::Track(_)));
         if let Err(error) = self.hold.watch(&self.nft, &mut self.committer, &tracked) {
-            warn!("what these say while a firewall is reloaded may pass unseen: {tracked:?}: {error}");
+            let number = tracked.len();
+            self.tell(format_args!(
+                "what {number} control connections say while a firewall is reloaded may pass unseen: {error}"
+            ));
         }
         let is_shift = |change: &Change| matches!(change, Change::Shift(_));
         let result = match self.hold.hold_back(&self.nft, &mut self.committer, &tuples(changes, is_shift)) {
@@ -252,10 +262,21 @@ impl Firewall {
             });
             free.append(&mut unshifted);
         }
-        if let Err(error) = self.hold.let_pass(&self.nft, &mut self.committer, &free, &[Set::Held]) {
-            warn!("{error}");
+        for (tuples, sets) in [(free, &[Set::Held][..]), (departed(changes), &[Set::Held, Set::Watched])] {
+            if let Err(error) = self.hold.let_pass(&self.nft, &mut self.committer, &tuples, sets) {
+                self.tell(format_args!("{error}"));
+            }
         }
         result
+    }
+
+    /// Warns, unless it has done so a short while ago.
+    fn tell(&mut self, text: fmt::Arguments<'_>) {
+        if self.told.is_some_and(|told| told.elapsed() < TELL) {
+            return debug!("{text}");
+        }
+        self.told = Some(Instant::now());
+        warn!("{text}");
     }
 
     /// Whether everything that was put in is still there, whole and unchanged. A chain of `accept-in` that does not
@@ -291,29 +312,27 @@ impl Firewall {
         }
     }
 
-    /// Whether what lives is in the sets, as far as a few of each kind show: a set that somebody has flushed holds none
-    /// of them. What has run down by itself, or is about to, tells nothing.
+    /// Whether this is in the sets. What has run down by itself, or is about to, tells nothing.
     pub fn holds(&mut self, live: Live<'_>) -> bool {
-        const ENOUGH: usize = 16;
         const ABOUT_TO: Duration = Duration::from_secs(1);
         let mut wanted = Vec::new();
-        for tuple in live.lasting.iter().take(ENOUGH) {
+        for tuple in live.lasting {
             wanted.push([Element::control(Set::Control, tuple), Element::control(Set::ControlNew, tuple)]);
         }
-        for tuple in live.shifted.iter().take(ENOUGH) {
+        for tuple in live.shifted {
             wanted.push([Set::Shifted; 2].map(|set| Element::control(set, tuple)));
         }
         let pinholes = live.pinholes.iter().filter(|pinhole| pinhole.timeout > ABOUT_TO);
-        for Pinhole { key, timeout, .. } in pinholes.take(ENOUGH) {
+        for Pinhole { key, timeout, .. } in pinholes {
             for set in [Set::Dnat, Set::Snat] {
                 wanted.push([set; 2].map(|set| Element::pinhole(set, key, *timeout)));
             }
         }
         let lasts = |(_, timeout): &&(PinholeKey, Duration)| *timeout > ABOUT_TO;
-        for (key, timeout) in live.spent.iter().filter(lasts).take(ENOUGH) {
+        for (key, timeout) in live.spent.iter().filter(lasts) {
             wanted.push([Set::Spent; 2].map(|set| Element::pinhole(set, key, *timeout)));
         }
-        for (key, timeout) in live.expected.iter().filter(lasts).take(ENOUGH) {
+        for (key, timeout) in live.expected.iter().filter(lasts) {
             wanted.push([Set::Pending; 2].map(|set| Element::pinhole(set, key, *timeout)));
         }
         wanted.iter().all(|either| either.iter().flatten().any(|element| self.committer.is_there(element)))
@@ -351,20 +370,31 @@ impl Firewall {
     /// will translate them.
     ///
     /// # Errors
-    /// Something stays. Where libnftables would crash, the table goes, and all else stays.
+    /// Something stays. Where libnftables would crash, the accept rules do.
     pub fn remove(&mut self, shifted: &[ControlTuple]) -> Result<(), FirewallError> {
         self.fingerprint = None;
+        self.hold.take_out(&self.nft, shifted).map_err(FirewallError::TakeOut)?;
         if let Err(crash) = try_libnftables() {
-            let mut batch = Batch::new();
-            batch.add(&Table::new(TABLE, ProtoFamily::Inet), MsgType::Del);
-            self.committer.send_batch(batch).map_err(|error| FirewallError::Load(error.to_string()))?;
+            self.remove_table(shifted).map_err(FirewallError::TakeOut)?;
             return Err(crash);
         }
-        self.hold.take_out(&mut self.nft, shifted).map_err(FirewallError::Load)?;
         let rules = accept::removal(self.committer.connection()).map_err(reading("rules"))?;
         let accept = self.nft.run(&rules).map_err(FirewallError::Accept);
         self.nft.run(&ruleset::removal(shifted)?).map_err(FirewallError::Load)?;
         accept
+    }
+
+    /// Takes the table out without libnftables. While shifted connections live, it stays as it was before
+    /// [`Firewall::divert`] but for their packets, which no queue takes any more.
+    pub(super) fn remove_table(&mut self, shifted: &[ControlTuple]) -> io::Result<()> {
+        let table = Table::new(TABLE, ProtoFamily::Inet);
+        let mut batch = Batch::new();
+        if shifted.is_empty() {
+            batch.add(&table, MsgType::Del);
+        } else {
+            batch.add(&Rule::new(&Chain::new(c"divert", &table)), MsgType::Del);
+        }
+        self.committer.send_batch(batch)
     }
 
     /// The table's counters.
@@ -404,4 +434,13 @@ impl Firewall {
 /// The connections that these changes of some kind are about.
 fn tuples(changes: &[Change], is_wanted: impl Fn(&Change) -> bool) -> Vec<ControlTuple> {
     changes.iter().filter(|change| is_wanted(change)).filter_map(Change::connection).collect()
+}
+
+/// The connections that these changes leave to themselves, and do not begin anew.
+fn departed(changes: &[Change]) -> Vec<ControlTuple> {
+    let mut seen = HashSet::new();
+    // The last word on each counts.
+    let last =
+        changes.iter().rev().filter(|change| change.connection().is_some_and(|tuple| seen.insert(tuple)));
+    last.filter(|change| matches!(change, Change::Depart(_))).filter_map(Change::connection).collect()
 }

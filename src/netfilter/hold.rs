@@ -1,9 +1,9 @@
 //! The table that no flush takes away (nft-rules/hold.nft), because it belongs to a socket. It lives for as long as
 //! anybody has that socket open: also beyond the daemon, where a service manager keeps it for the next one.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use ftpalg::engine::control::ControlTuple;
 use tracing::{debug, warn};
@@ -13,17 +13,27 @@ use super::element::{Element, Set};
 use super::error::{FirewallError, reading};
 use super::probe::{has_table, tables};
 use super::ruleset::{self, Live};
-use super::sys::{ElementBatch, Nft, Owner, Verb, transact};
+use super::sys::{ElementBatch, Nft, Verb, delete_table, flush_chains, port_id, transact};
 use super::transaction::{CommitError, Committer, Step};
 use crate::config::Config;
+
+/// The chains that mark what must not pass unseen.
+const WATCHING: [&CStr; 6] = [
+    c"watch_postrouting",
+    c"watch_input",
+    c"watch_prerouting",
+    c"watch_output",
+    c"watch_data_prerouting",
+    c"watch_data_output",
+];
 
 /// The table, and those of earlier daemons.
 pub struct Hold {
     state: State,
     /// Its name, one of [`ruleset::HOLD_NAMES`].
     name: &'static str,
-    /// The sockets of earlier daemons, and with each its table.
-    inherited: Vec<Owner>,
+    /// The sockets of earlier daemons, the oldest first. To most of them a table belongs.
+    inherited: Vec<OwnedFd>,
     /// Somebody else keeps the socket, too.
     is_kept: bool,
 }
@@ -45,15 +55,15 @@ impl Default for Hold {
 }
 
 impl Hold {
-    /// Sockets of earlier daemons, and with each its table.
+    /// Sockets of earlier daemons, the oldest first, and their tables.
     pub fn inherit(&mut self, sockets: Vec<OwnedFd>) {
-        self.inherited = sockets.into_iter().map(Owner::from).collect();
+        self.inherited = sockets;
     }
 
     /// Whether no daemon but the one that this one succeeds has such a table: where there is an owner, it lives, or its
     /// socket is kept for the next.
     pub fn is_alone(&self, connection: &mut Connection) -> Result<(), FirewallError> {
-        let earlier: Vec<_> = self.inherited.iter().filter_map(Owner::port_id).collect();
+        let earlier: Vec<_> = self.inherited.iter().filter_map(|socket| port_id(socket.as_fd())).collect();
         for table in tables(connection).map_err(reading("tables"))? {
             let name =
                 ruleset::HOLD_NAMES.into_iter().find(|name| table.family == "inet" && table.name == *name);
@@ -92,10 +102,9 @@ impl Hold {
             State::With(..) => ruleset::hold_removal(self.name),
             State::Untried => {
                 self.is_alone(connection)?;
-                let is_free = |name: &&str| !has_table(connection, name);
-                if !self.inherited.is_empty() {
-                    self.name = ruleset::HOLD_NAMES.into_iter().find(is_free).unwrap_or(self.name);
-                }
+                let free = ruleset::HOLD_NAMES.into_iter().find(|name| !has_table(connection, name));
+                // A daemon that is killed before it has taken its predecessor's table out leaves two.
+                self.name = free.or_else(|| self.take_out_oldest()).unwrap_or(self.name);
                 String::new()
             }
         };
@@ -182,16 +191,40 @@ impl Hold {
 
     /// Takes it out. While `shifted` connections live and somebody else keeps the socket, it stays for
     /// them, until the next daemon.
-    pub fn take_out(&mut self, nft: &mut Nft, shifted: &[ControlTuple]) -> Result<(), String> {
-        let stays = self.is_kept && !shifted.is_empty();
-        match std::mem::replace(&mut self.state, State::Untried) {
-            State::With(..) if !stays => nft.run(&ruleset::hold_removal(self.name)),
-            State::With(..) => nft.run(&ruleset::hold_stops_watching(self.name)),
-            State::Untried | State::Without => Ok(()),
+    pub fn take_out(&mut self, nft: &Nft, shifted: &[ControlTuple]) -> io::Result<()> {
+        let owner = self.owner(nft);
+        self.state = State::Untried;
+        match owner {
+            Some((name, socket)) if self.is_kept && !shifted.is_empty() => {
+                flush_chains(socket, name, &WATCHING)
+            }
+            Some((name, socket)) => delete_table(socket, name),
+            None => Ok(()),
         }
     }
 
-    /// The table's name and the socket that it belongs to, to be kept beyond the daemon.
+    /// Lets connections pass by that are not shifted, where no daemon will read them for a while: in the tables of earlier
+    /// ones.
+    pub fn stop_watching(&self) {
+        for (socket, name) in self.left() {
+            match flush_chains(socket, name, &WATCHING) {
+                Ok(()) => debug!("table inet {name} watches no more"),
+                Err(error) => debug!("table inet {name} may still watch: {error}"),
+            }
+        }
+    }
+
+    /// The tables that earlier daemons may have left, the oldest's first; most of these pairs lead to none.
+    fn left(&self) -> impl Iterator<Item = (BorrowedFd<'_>, &'static str)> {
+        self.inherited.iter().flat_map(|socket| ruleset::HOLD_NAMES.map(|name| (socket.as_fd(), name)))
+    }
+
+    /// Takes out the table of the oldest daemon that has one, and returns its name.
+    fn take_out_oldest(&self) -> Option<&'static str> {
+        self.left().find(|(socket, name)| delete_table(*socket, name).is_ok()).map(|(_, name)| name)
+    }
+
+    /// The table's name and the socket that it belongs to.
     pub fn owner<'a>(&self, nft: &'a Nft) -> Option<(&'static str, BorrowedFd<'a>)> {
         self.mark()?;
         Some((self.name, nft.socket()?))
@@ -205,14 +238,10 @@ impl Hold {
     /// Takes out the tables of earlier daemons, which would hold up what this one has translated. Returns their names.
     pub fn take_over(&mut self) -> Vec<&'static str> {
         let mut names = Vec::new();
-        for owner in self.inherited.drain(..) {
-            for name in ruleset::HOLD_NAMES.into_iter().filter(|name| *name != self.name) {
-                match owner.delete_table(name) {
-                    Ok(()) => names.push(name),
-                    Err(error) => debug!("table inet {name} is not taken out: {error}"),
-                }
-            }
+        while let Some(name) = self.take_out_oldest() {
+            names.push(name);
         }
+        self.inherited.clear();
         names
     }
 }

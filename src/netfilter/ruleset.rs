@@ -175,14 +175,6 @@ pub fn hold_removal(name: &str) -> String {
     format!("delete table inet {name}\n")
 }
 
-/// Lets connections pass by that are not shifted: for the time when nobody reads them.
-pub fn hold_stops_watching(name: &str) -> String {
-    let hooks = ["postrouting", "input", "prerouting", "output"];
-    let chains = hooks.map(|hook| format!("watch_{hook}")).into_iter();
-    let chains = chains.chain(["prerouting", "output"].map(|hook| format!("watch_data_{hook}")));
-    chains.map(|chain| format!("flush chain inet {name} {chain}\n")).collect()
-}
-
 /// What it is to hold from the beginning, because there was a daemon before this one.
 pub fn held(live: Live<'_>, name: &str) -> String {
     let held = live.shifted.iter().chain(live.watched).map(|tuple| (Set::Held, tuple));

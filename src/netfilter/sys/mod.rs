@@ -14,7 +14,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 pub use datagrams::{Datagrams, lose_silently};
 pub use libnftables::{ListStyle, Nft, lives_through};
 pub use libnftnl::{ElementBatch, ElementMessage, NativeQueue, Queues, Verb, XtQueue};
-pub use socket::{Buffer, Owner, Socket, port_id, transact};
+pub use socket::{Buffer, Socket, delete_table, flush_chains, port_id, transact};
 
 /// Has the allocator map large blocks each by itself and give back what is free at the end of its heaps, instead of
 /// keeping ever more of it for later, which is its way once a large block has been freed (mallopt(3)).

@@ -1,35 +1,30 @@
 //! Netlink sockets to netfilter, and what is received on them.
 
-use std::ffi::{CString, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use nftnl::{MsgType, ProtoFamily};
 
-/// A netlink socket of an earlier daemon's, to which a table belongs.
-pub struct Owner(OwnedFd);
-
-impl From<OwnedFd> for Owner {
-    fn from(socket: OwnedFd) -> Self {
-        Self(socket)
-    }
+/// Deletes a table of the family inet that belongs to this socket; ENOENT if there is none, EPERM if it belongs to another.
+pub fn delete_table(socket: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let name = CString::new(name).map_err(io::Error::other)?;
+    let mut batch = nftnl::Batch::new();
+    batch.add(&nftnl::Table::new(&name, ProtoFamily::Inet), MsgType::Del);
+    batch.finalize().iter().try_for_each(|page| transact(socket, page))
 }
 
-impl Owner {
-    /// The socket's port id, by which the kernel knows the owner of a table.
-    pub fn port_id(&self) -> Option<u32> {
-        port_id(self.0.as_fd())
+/// Deletes all rules of these chains of such a table; the errors are those of [`delete_table`].
+pub fn flush_chains(socket: BorrowedFd<'_>, table: &str, chains: &[&CStr]) -> io::Result<()> {
+    let table = CString::new(table).map_err(io::Error::other)?;
+    let table = nftnl::Table::new(&table, ProtoFamily::Inet);
+    let mut batch = nftnl::Batch::new();
+    for name in chains {
+        // Deleting a rule without saying which empties the chain.
+        batch.add(&nftnl::Rule::new(&nftnl::Chain::new(name, &table)), MsgType::Del);
     }
-
-    /// Deletes a table of the family inet; ENOENT if there is none, EPERM if it belongs to another.
-    pub fn delete_table(&self, name: &str) -> io::Result<()> {
-        let name = CString::new(name).map_err(io::Error::other)?;
-        let table = nftnl::Table::new(&name, ProtoFamily::Inet);
-        let mut batch = nftnl::Batch::new();
-        batch.add(&table, MsgType::Del);
-        batch.finalize().iter().try_for_each(|page| transact(self.0.as_fd(), page))
-    }
+    batch.finalize().iter().try_for_each(|page| transact(socket, page))
 }
 
 /// The port id of a netlink socket, which it is given now if nothing was sent over it yet.

@@ -85,7 +85,7 @@ fn what_is_tracked_is_watched_whatever_was_taken_out() {
     let mut control = connects(&net.client, "198.51.100.9:21", &listener);
     let tuple = ControlTuple { server: control.listener.local_addr().unwrap(), client: control.peer };
     let (client, end) = ends(&mut control);
-    net.firewall.lock().unwrap().let_pass(&[tuple]).unwrap();
+    net.commit(&[Change::Depart(tuple)]);
     net.router.sh("nft delete table inet ftpalg");
     assert!(comes_through("SYST\r\n", client, end, LONG), "it is not watched");
     net.firewall.lock().unwrap().repair(Live::default()).unwrap();

@@ -8,6 +8,7 @@ mod pace;
 mod pinholes;
 mod queue;
 mod setup;
+mod succession;
 mod taps;
 
 use std::net::{IpAddr, SocketAddr};

@@ -236,10 +236,17 @@ fn what_has_ended_is_not_held_up_any_more() {
     };
     assert_eq!(held(), 3);
     let never_held = tuple("203.0.113.1:40002", "198.51.100.9:21");
-    firewall.let_pass(&[tuples[0], never_held, tuples[2]]).unwrap();
+    let mut depart = |ended: &[ControlTuple], others: &[Change]| {
+        let departing = ended.iter().copied().map(Change::Depart);
+        firewall.commit(&departing.chain(others.iter().copied()).collect::<Vec<_>>()).unwrap();
+    };
+    depart(&[tuples[0], never_held, tuples[2]], &[]);
     assert_eq!(held(), 1);
-    firewall.let_pass(&[tuples[0]]).unwrap();
-    firewall.let_pass(&tuples).unwrap();
+    depart(&[tuples[0]], &[]);
+    // Another of its name has begun, and is held back.
+    depart(&[tuples[1]], &[Change::Track(tuples[1])]);
+    assert_eq!(held(), 2);
+    depart(&tuples, &[]);
     assert_eq!(held(), 0);
 }
 
@@ -254,7 +261,7 @@ fn without_its_socket_there_is_no_table_that_outlives_a_flush() {
         firewall.install(Live::default()).unwrap();
         firewall
     });
-    assert_eq!((firewall.translated_mark(), firewall.hold_owner().map(|(name, _)| name)), (None, None));
+    assert_eq!((firewall.translated_mark(), firewall.hold_owner().is_some()), (None, false));
     firewall.commit(&[Change::Track(shifted), Change::Shift(shifted)]).unwrap();
     assert_eq!(host.sh("nft list tables"), "table inet ftpalg\n");
     assert!(host.sh("nft list set inet ftpalg shifted4").contains("198.51.100.9 . 21"));
@@ -339,7 +346,7 @@ fn own_changes_wake_nobody() {
     firewall.install(Live::default()).unwrap();
     let shifted = tuple("203.0.113.1:40000", "198.51.100.9:21");
     firewall.commit(&[Change::Track(shifted), Change::Shift(shifted)]).unwrap();
-    firewall.let_pass(&[shifted]).unwrap();
+    firewall.commit(&[Change::Depart(shifted)]).unwrap();
     firewall.repair(Live::default()).unwrap();
     assert_eq!(watch.wait(Some(Duration::from_millis(100))).unwrap(), None);
     host.sh("nft add table inet other");

@@ -4,8 +4,10 @@ service_manager.py NOTIFY_SOCKET LOG PROGRAM ARGUMENT...
 Each line on standard input is an order, and each is answered by a line.
 
   start  starts the program with what it has given to be kept, and waits until it is ready
-  kill   sends it SIGKILL; answers with the names of what is kept
+  kill   sends it SIGKILL
   stop   sends it SIGTERM, and waits for its end
+
+The answers name what is kept.
 """
 
 import os
@@ -18,7 +20,8 @@ import time
 path, log, *command = sys.argv[1:]
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 listener.bind(path)
-kept = {}  # file descriptors by name
+kept = []  # file descriptors and their names
+MOST = 4  # FileDescriptorStoreMax= of the unit; what is more is closed
 ready = threading.Event()
 
 
@@ -28,18 +31,23 @@ def listen():
         said = dict(line.split("=", 1) for line in text.decode().splitlines() if "=" in line)
         name = said.get("FDNAME", "stored")
         if "FDSTOREREMOVE" in said:
-            os.close(kept.pop(name))
-        elif "FDSTORE" in said:
-            (kept[name],) = fds
+            for entry in [entry for entry in kept if entry[1] == name]:
+                kept.remove(entry)
+                os.close(entry[0])
+        elif "FDSTORE" in said and len(kept) < MOST:
+            kept.append((fds[0], name))
+        else:
+            for fd in fds:
+                os.close(fd)
         if "READY" in said:
             ready.set()
 
 
 def start():
     # Those that are kept now: the program gives more as soon as it runs.
-    passed = [os.dup2(fd, 100 + n) for n, fd in enumerate(kept.values())]
+    passed = [os.dup2(fd, 100 + n) for n, (fd, _) in enumerate(kept)]
     moves = [f"exec {to}<&{fd} {fd}<&-" for to, fd in enumerate(passed, 3)]
-    names = ":".join(kept)
+    names = ":".join(name for _, name in kept)
     script = "; ".join([*moves, f'LISTEN_PID=$$ LISTEN_FDS={len(passed)} LISTEN_FDNAMES={names} exec "$@"'])
     ready.clear()
     with open(log, "a") as output:
@@ -68,7 +76,7 @@ for order in sys.stdin:
             program.kill() if order == "kill\n" else program.terminate()
             program.wait(20)
         time.sleep(0.1)  # what it has said last is heard
-        print("ok", *sorted(kept), flush=True)
+        print("ok", *sorted(name for _, name in kept), flush=True)
     except (OSError, subprocess.SubprocessError, ValueError) as fault:
         print("failed", repr(fault), flush=True)
 program.kill()

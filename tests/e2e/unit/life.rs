@@ -74,6 +74,8 @@ fn it_is_restarted_killed_and_replaced_by_another_build() -> Result<()> {
     ensure!(running == u64::try_from(program.len())?, "the old program runs");
     busy.fetch_in_all_modes()?;
     idle.fetch_in_all_modes()?;
+    // Of all three daemons the sockets to which tables belong were given to be kept.
+    ensure!(property("NFileDescriptorStore")? == "1", "{} are kept", property("NFileDescriptorStore")?);
     router.finish([busy, idle])
 }
 
