@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
 use super::shared::{Shared, lock};
-use crate::netfilter::{Firewall, FirewallError, Foreign, Live, MissingRule, Watch};
+use crate::netfilter::{Firewall, FirewallError, Foreign, MissingRule, Watch};
 
 /// How long to wait before the next try where the ruleset can't be put back, or does not stay.
 const RETRY: Duration = Duration::from_millis(200);
@@ -26,6 +26,10 @@ const TELL: Duration = Duration::from_secs(10);
 /// How often the ruleset is looked at where nothing was told of it: what changes while the tables are loaded is not.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// How long the sets are left alone between two looks into them, which packets wait for: some programs change something of
+/// their own all the time.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// Watches over the ruleset, and over how often it has been put back.
 pub struct Guard {
     shared: Arc<Shared>,
@@ -34,35 +38,51 @@ pub struct Guard {
     repairs: u32,
     /// When it was last told that the ruleset can't be put back, if that is so.
     told: Option<Instant>,
+    /// Who has changed something since the sets were last looked into.
+    foreign: Option<Foreign>,
+    looked: Instant,
 }
 
 impl Guard {
     /// Begins when it [runs](Guard::run).
     pub fn new(shared: Arc<Shared>, watch: Watch) -> Self {
-        Self { shared, watch, spell: Instant::now(), repairs: 0, told: None }
+        let now = Instant::now();
+        Self { shared, watch, spell: now, repairs: 0, told: None, foreign: None, looked: now }
     }
 
     /// Runs for as long as the daemon.
     pub fn run(mut self) -> ! {
         loop {
-            let foreign = match self.watch.wait(Some(LOOK)) {
-                Ok(Some(foreign)) => foreign,
-                Ok(None) if lock(&self.shared.firewall).intact() => continue,
-                Ok(None) => Foreign::Untold,
+            let patience =
+                if self.foreign.is_some() { PAUSE.saturating_sub(self.looked.elapsed()) } else { LOOK };
+            match self.watch.wait(Some(patience)) {
+                Ok(Some(foreign)) => self.foreign = Some(foreign),
+                Ok(None) => {}
                 Err(error) => {
                     warn!("changes of the ruleset can't be watched: {error}");
                     thread::sleep(RETRY);
                     continue;
                 }
-            };
-            self.restore(&foreign);
+            }
+            self.look();
         }
     }
 
-    fn restore(&mut self, foreign: &Foreign) {
-        // A set that somebody flushed leaves no other trace.
-        let is_flushed = |firewall: &mut Firewall, live: Live<'_>| firewall.intact() && !firewall.holds(live);
-        let mut was_flushed = self.shared.with_all_unless_ended(is_flushed).unwrap_or(false);
+    /// Puts back what is missing. Rules are looked at whenever somebody has changed something; that a set was flushed leaves
+    /// no trace but in the set.
+    fn look(&mut self) {
+        let is_intact = lock(&self.shared.firewall).intact();
+        let is_time = self.foreign.is_some() && self.looked.elapsed() >= PAUSE;
+        if is_intact && !is_time {
+            return;
+        }
+        let foreign = self.foreign.take().unwrap_or(Foreign::Untold);
+        let was_flushed = is_intact && !self.shared.holds_some() && lock(&self.shared.firewall).intact();
+        self.looked = Instant::now();
+        self.restore(&foreign, was_flushed);
+    }
+
+    fn restore(&mut self, foreign: &Foreign, mut was_flushed: bool) {
         let mut failures = 0;
         while was_flushed || !lock(&self.shared.firewall).intact() {
             let may_have_missed = was_flushed || lock(&self.shared.firewall).may_have_missed();

@@ -9,6 +9,7 @@ mod executor;
 mod guard;
 mod housekeeping;
 mod liveness;
+mod living;
 mod metrics;
 mod parking;
 mod places;

@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ftpalg::engine::Engine;
 use ftpalg::engine::control::ControlTuple;
 use ftpalg::engine::pinhole::{Change, PinholeKey};
 use ftpalg::engine::session::Session;
-use ftpalg::engine::{Engine, MAX_PINHOLES, MAX_SESSIONS};
 use tracing::{Level, debug, info, warn};
 
 use super::about::About;
 use super::clock;
+use super::living::Living;
 use super::parking::Parking;
 use super::recent::Recent;
 use super::store::{Saved, Store, StoreError};
@@ -219,51 +220,21 @@ impl Shared {
             let open = engine.open_pinholes(now);
             take_note_of_used(engine, &mut firewall, open.iter().map(|pinhole| &pinhole.key));
         }
-        let (mut sessions, mut lasting, mut watched) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut shifted, mut unfinished) = (Vec::new(), Vec::new());
-        let (mut pinholes, mut expected, mut spent) = (Vec::new(), Vec::new(), Vec::new());
-        for engine in &engines {
-            for session in engine.sessions().filter(|session| session.is_taken()) {
-                sessions.push(session.tuple);
-                if session.is_surely_held(now) {
-                    lasting.push(session.tuple);
-                }
-                if session.is_shifted {
-                    shifted.push(session.tuple);
-                } else if session.is_watched() {
-                    watched.push(session.tuple);
-                }
-                if session.needs_translation() {
-                    unfinished.push(session.tuple);
-                }
-            }
-            shifted.extend(engine.doomed());
-            unfinished.extend(engine.doomed());
-            pinholes.extend(engine.open_pinholes(now));
-            expected.extend(engine.expected_pinholes(now));
-            spent.extend(engine.spent_pinholes(now));
-        }
-        // One element too many, and the sets take none of them.
-        sessions.truncate(MAX_SESSIONS);
-        shifted.truncate(MAX_SESSIONS);
-        unfinished.truncate(MAX_SESSIONS);
-        watched.truncate(MAX_SESSIONS - shifted.len());
-        pinholes.truncate(MAX_PINHOLES);
-        expected.truncate(MAX_PINHOLES);
-        spent.truncate(MAX_PINHOLES);
-        let live = Live {
-            sessions: &sessions,
-            lasting: &lasting,
-            shifted: &shifted,
-            unfinished: &unfinished,
-            watched: &watched,
-            pinholes: &pinholes,
-            expected: &expected,
-            spent: &spent,
-        };
-        let done = act(&mut firewall, live);
+        let living = Living::all(engines.iter().map(|engine| &**engine), now);
+        let done = act(&mut firewall, living.live());
         self.translated_mark.store(firewall.translated_mark().unwrap_or(0), Ordering::Relaxed);
         done
+    }
+
+    /// Whether the kernel holds what lives, as far as a few of each kind in each engine show: a set that somebody has
+    /// flushed holds none of them. One worker stops at a time.
+    pub fn holds_some(&self) -> bool {
+        const ENOUGH: usize = 16;
+        self.all_engines().all(|engine| {
+            let engine = lock(engine);
+            let some = Living::some(&engine, clock::now(), ENOUGH);
+            lock(&self.firewall).holds(some.live())
+        })
     }
 
     /// The bits of the mark that a translated packet leaves with.
