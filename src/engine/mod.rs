@@ -38,6 +38,7 @@ pub mod segment;
 pub mod session;
 mod sessions;
 mod settled;
+pub mod shares;
 mod silent;
 pub mod stream;
 mod survival;
@@ -46,7 +47,6 @@ pub mod waiting;
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use control::{ClientView, ControlTuple};
@@ -64,6 +64,7 @@ use ports::Ports;
 use segment::Surroundings;
 use session::{Disposition, Session, Tap};
 use sessions::Sessions;
+use shares::{Shares, network_of};
 
 /// How many control connections all workers together follow. The sets in nftables hold as many; those beyond pass
 /// without being inspected.
@@ -72,8 +73,8 @@ pub const MAX_SESSIONS: usize = 131_072;
 /// How many pinholes the sets in nftables take, open or asked for. Those beyond are refused.
 pub const MAX_PINHOLES: usize = 65_536;
 
-/// How many control connections one client address may have: a quarter, so that one host cannot lock all others out. An office
-/// behind one address, or a proxy, stays far below.
+/// How many control connections one client may have, an IPv6 network counted as one: a quarter, so that no host can lock all
+/// others out. An office behind one address, or a proxy, stays far below.
 pub const MAX_SESSIONS_PER_CLIENT: u32 = 32_768;
 
 /// How many entries a map may have room for that it does not need: what the next few sessions would take again.
@@ -115,8 +116,8 @@ pub struct Engine {
     policy: Policy,
     ports: Ports,
     sessions: Sessions,
-    /// How many sessions each client has, of those whose client's view is known.
-    per_client: HashMap<IpAddr, u32>,
+    /// How many sessions each client's network has, of those whose client's view is known.
+    shares: Shares,
     /// Shifted connections whose state is lost.
     lost: HashMap<ControlTuple, Lost>,
     /// What the kernel would not take, and no packet needs to wait for.
@@ -142,7 +143,7 @@ impl Engine {
             policy,
             ports: Ports::new(seed),
             sessions: Sessions::default(),
-            per_client: HashMap::new(),
+            shares: Shares::up_to(MAX_SESSIONS_PER_CLIENT),
             lost: HashMap::new(),
             postponed: Vec::new(),
             dismissed: Dismissed::default(),
@@ -298,26 +299,21 @@ impl Engine {
             Ok(found) => found,
             Err(why) => return session.leave(why),
         };
-        let count = self.per_client.entry(found.client).or_default();
-        if *count >= MAX_SESSIONS_PER_CLIENT {
+        let network = network_of(found.client);
+        if !self.shares.have_room(network) {
             self.counters.overflow += 1;
             return session.leave(Departure::TooManySessions);
         }
         if session.view.replace(found).is_none() {
-            *count += 1;
+            self.shares.add(network);
         }
     }
 
     /// Takes a session out.
     fn remove(&mut self, tuple: &ControlTuple) -> Option<Box<Session>> {
         let session = self.sessions.remove(tuple)?;
-        if let Some(client) = session.view.map(|view| view.client) {
-            if let Some(count) = self.per_client.get_mut(&client) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    self.per_client.remove(&client);
-                }
-            }
+        if let Some(view) = session.view {
+            self.shares.remove(network_of(view.client));
         }
         Some(session)
     }

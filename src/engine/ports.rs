@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::control::ControlTuple;
 use super::give_back;
 use super::pinhole::PinholeKey;
-use super::policy::{MAX_PINHOLES_PER_CLIENT, Refusal};
+use super::policy::{MAX_PINHOLES_PER_CLIENT, MAX_PINHOLES_PER_NETWORK, Refusal};
+use super::shares::{Shares, network_of};
 
 /// How long after its time-out a key stays reserved: the kernel removes elements lazily, and what belongs to a
 /// pinhole outlives the pinhole itself by a little.
@@ -51,7 +52,9 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Ports {
     taken: HashMap<PinholeKey, Reservation>,
-    per_client: HashMap<IpAddr, u32>,
+    clients: Shares,
+    /// As a host can have as many IPv6 addresses as it likes.
+    networks: Shares,
     /// When to look at a key again; in order, for every pinhole of a configuration lives equally long.
     due: VecDeque<(Duration, PinholeKey)>,
     random: u64,
@@ -64,7 +67,8 @@ impl Ports {
     pub fn new(seed: u64) -> Self {
         Self {
             taken: HashMap::new(),
-            per_client: HashMap::new(),
+            clients: Shares::up_to(MAX_PINHOLES_PER_CLIENT),
+            networks: Shares::up_to(MAX_PINHOLES_PER_NETWORK),
             due: VecDeque::new(),
             random: seed,
             acting: None,
@@ -95,12 +99,12 @@ impl Ports {
             None => false,
         };
         self.remove(key);
-        let count = self.per_client.entry(request.client).or_default();
-        if *count >= MAX_PINHOLES_PER_CLIENT {
+        let Request { client, session, to, until } = request;
+        if !self.clients.have_room(client) || !self.networks.have_room(network_of(client)) {
             return Err(Refusal::TooManyOfClient);
         }
-        *count += 1;
-        let Request { client, session, to, until } = request;
+        self.clients.add(client);
+        self.networks.add(network_of(client));
         self.taken.insert(key, Reservation { client, session, to, until, is_open: false, is_there });
         self.look_again(until, key);
         Ok(())
@@ -225,12 +229,8 @@ impl Ports {
 
     fn remove(&mut self, key: PinholeKey) {
         let Some(taken) = self.taken.remove(&key) else { return };
-        if let Some(count) = self.per_client.get_mut(&taken.client) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_client.remove(&taken.client);
-            }
-        }
+        self.clients.remove(taken.client);
+        self.networks.remove(network_of(taken.client));
     }
 
     /// The session that asked for a pinhole with this key, if it is not open yet.
@@ -247,7 +247,8 @@ impl Ports {
             }
         }
         give_back(&mut self.taken);
-        give_back(&mut self.per_client);
+        self.clients.give_back();
+        self.networks.give_back();
         if self.due.capacity() > 4 * self.due.len() + SLACK {
             self.due.shrink_to(2 * self.due.len());
         }
@@ -276,6 +277,10 @@ mod tests {
         ports.choose((S, X), &range, Some(preferred), request(to)).map(|key| key.port)
     }
 
+    fn holds_nothing(ports: &Ports) -> bool {
+        ports.is_empty() && ports.clients.is_empty() && ports.networks.is_empty()
+    }
+
     #[test]
     fn the_preferred_port_is_given_unless_it_is_taken_or_out_of_range() {
         let mut ports = Ports::new(1);
@@ -297,10 +302,10 @@ mod tests {
         ports.expire(Duration::from_secs(60) + GRACE);
         assert_eq!(ports.len(), 1, "extended");
         ports.expire(Duration::from_secs(70) + GRACE);
-        assert!(ports.is_empty() && ports.per_client.is_empty());
+        assert!(holds_nothing(&ports));
         let key = ports.choose((S, X), &(2000..=2000), None, request("10.0.0.2:5000")).unwrap();
         assert!(ports.release(key));
-        assert!(ports.is_empty() && ports.per_client.is_empty());
+        assert!(holds_nothing(&ports));
     }
 
     #[test]
@@ -340,7 +345,7 @@ mod tests {
         assert_eq!(ports.len(), 100);
         assert!(ports.due.len() <= 2 * 100 + SLACK + 1, "{}", ports.due.len());
         ports.expire(Duration::from_secs(1000));
-        assert!(ports.is_empty() && ports.due.is_empty() && ports.per_client.is_empty());
+        assert!(holds_nothing(&ports) && ports.due.is_empty());
         assert!(ports.taken.capacity() <= 1024 && ports.due.capacity() <= 2 * SLACK);
     }
 
@@ -353,5 +358,17 @@ mod tests {
         }
         assert_eq!(choose(&mut ports, 1024..=65535, 1, "10.0.0.2:9"), Err(Refusal::TooManyOfClient));
         assert!(choose(&mut ports, 1024..=65535, 1, "10.0.0.3:9").is_ok());
+    }
+
+    #[test]
+    fn an_ipv6_client_that_changes_its_address_cannot_take_all() {
+        let mut ports = Ports::new(7);
+        for number in 0..MAX_PINHOLES_PER_NETWORK {
+            let to = format!("[2001:db8:0:1::{:x}]:2000", number / 500);
+            choose(&mut ports, 1024..=65535, 1, &to).unwrap();
+        }
+        let full = choose(&mut ports, 1024..=65535, 1, "[2001:db8:0:1:9::]:9");
+        assert_eq!(full, Err(Refusal::TooManyOfClient));
+        assert!(choose(&mut ports, 1024..=65535, 1, "[2001:db8:0:2::1]:9").is_ok());
     }
 }

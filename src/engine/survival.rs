@@ -10,6 +10,7 @@ use super::outcome::Outcome;
 use super::pinhole::{Change, Pinhole, PinholeKey};
 use super::ports::{Ports, Request};
 use super::session::Session;
+use super::shares::network_of;
 
 /// For how long a SYN is repeated that gets no answer: with Linux's defaults for 127 s. The set `used` has the same.
 const REPEATED: Duration = Duration::from_secs(150);
@@ -82,7 +83,7 @@ impl Engine {
         self.number_sessions_from(session.id);
         self.remove(&tuple);
         if session.view.is_some() {
-            *self.per_client.entry(client).or_default() += 1;
+            self.shares.add(network_of(client));
         }
         self.sessions.insert(session);
         tuple

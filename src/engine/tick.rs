@@ -24,6 +24,10 @@ const HOLD: Duration = Duration::from_secs(24 * 3600);
 /// are over by then, and never cost a transaction of their own.
 const SETTLED: Duration = Duration::from_secs(15);
 
+/// The same for one whose server has not greeted yet: while it makes up its mind (asks the DNS, or an ident server), neither
+/// end says anything that would set the minute anew.
+const UNSETTLED: Duration = Duration::from_secs(30);
+
 /// Until when after its beginning a connection that has come about is in `control_new` in any case: a minute there, but for the
 /// time that passes between the daemon's look at its clock and the kernel's at its own.
 const SURELY_NEW: Duration = Duration::from_secs(50);
@@ -57,16 +61,25 @@ impl Session {
             (true, _) => CLOSED,
             (false, true) if is_half_closed => HALF_CLOSED,
             (false, true) => IDLE,
-            (false, false) if self.to_client.is_none() || self.is_half_open => UNANSWERED,
-            (false, false) => UNGREETED,
+            (false, false) if self.has_come_about() => UNGREETED,
+            (false, false) => UNANSWERED,
         };
         self.last_packet.elapsed(now) > patience
     }
 
+    /// Whether both ends have spoken, as far as TCP's handshake goes.
+    fn has_come_about(&self) -> bool {
+        self.dialogue.is_greeted() || self.to_client.is_some() && !self.is_half_open
+    }
+
     /// Whether [`Session::hold_on`] has something to say.
     pub fn is_to_be_held(&self, now: Duration) -> bool {
-        let patience = if self.tracked == Tracked::New { SETTLED } else { HOLD };
-        self.dialogue.is_greeted() && !self.is_over && self.held_since.elapsed(now) > patience
+        let patience = match self.tracked {
+            Tracked::New if self.dialogue.is_greeted() => SETTLED,
+            Tracked::New => UNSETTLED,
+            Tracked::Lasting | Tracked::Refused => HOLD,
+        };
+        self.has_come_about() && !self.is_over && self.held_since.elapsed(now) > patience
     }
 
     /// Whether the kernel has an element of the connection, unless somebody has taken it out: that of one which has not come

@@ -291,3 +291,26 @@ fn one_client_cannot_have_all_sessions() {
     engine.forget(&first);
     assert_eq!(begin(&mut engine, MAX_SESSIONS_PER_CLIENT + 2, "10.0.0.2").1, None);
 }
+
+/// A host can have as many IPv6 addresses as its link has: its network counts.
+#[test]
+fn one_ipv6_network_cannot_have_all_sessions() {
+    let mut engine = Engine::new(policy(), 1);
+    let mut begin = |number: u32, network: &str| {
+        let client = format!("{network}:{:x}:{:x}::1", number >> 16, number & 0xffff);
+        let client = SocketAddr::new(client.parse().unwrap(), 40_000);
+        let tuple = ControlTuple { server: "[2001:db8:f::21]:21".parse().unwrap(), client };
+        let syn = Segment { sequence: 1000, syn: true, ..Segment::default() };
+        engine.handle(Duration::from_secs(1), Tap::ToServer, &mut syn.encode(client, tuple.server));
+        engine.learn(tuple, Ok(ClientView { client: client.ip(), dialled: tuple.server.ip(), mark: 0 }));
+        let departed = engine.session(&tuple).unwrap().departed;
+        engine.committed(tuple);
+        departed
+    };
+    for number in 0..MAX_SESSIONS_PER_CLIENT {
+        assert_eq!(begin(number, "2001:db8:0:1"), None, "{number}");
+    }
+    let refused = Some(Departure::TooManySessions);
+    assert_eq!(begin(MAX_SESSIONS_PER_CLIENT, "2001:db8:0:1"), refused);
+    assert_eq!(begin(0, "2001:db8:0:2"), None);
+}
