@@ -92,3 +92,38 @@ fn the_tunnel_needs_an_alg() -> Result<()> {
     }
     Ok(())
 }
+
+/// A server on a router with several uplinks, which answers by the one that the client came in by: its sockets have the
+/// client's mark (`tcp_fwmark_accept`), and the routing rule knows no mask. The daemon puts its own bit on what it has edited.
+#[test]
+fn a_server_on_the_router_answers_by_the_way_that_its_mark_leads() -> Result<()> {
+    let net = Setup::new(Topology::ServerOnRouter).build()?;
+    let router = net.router();
+    let (wan, client) = (&net.layout.links[0].1.b, net.layout.seen);
+    router.ip("address add 10.99.0.1/32 dev lo")?;
+    router.sysctl("net.ipv4.tcp_fwmark_accept", "1")?;
+    router.ip(&format!("route add {client} dev {wan} table 100"))?;
+    router.ip("rule add pref 200 fwmark 0x1 lookup 100")?;
+    router.ip("link add other type veth peer name nowhere")?;
+    router.ip("link set other up")?;
+    router.ip("link set nowhere up")?;
+    router.ip("route add default dev other table 101")?;
+    router.ip(&format!("rule add pref 300 iif lo to {client} lookup 101"))?;
+    // Forwarded to another address of the router itself, so that each 227 is edited.
+    router.nft(&format!(
+        "table inet uplinks {{
+            chain uplink {{
+                type filter hook prerouting priority mangle
+                iifname \"{wan}\" meta mark set 0x1
+            }}
+            chain port_21 {{
+                type nat hook prerouting priority -101
+                ip daddr {} tcp dport 21 dnat ip to 10.99.0.1
+            }}
+        }}",
+        net.layout.dialled
+    ))?;
+    let server = net.serve(ServerKind::Vsftpd)?;
+    net.session(Client::Ftplib, Mode::Pasv, &server, &FEW)?;
+    net.finish()
+}
