@@ -89,6 +89,36 @@ fn a_session_that_is_greeted_late_is_tracked_at_once() {
     }
 }
 
+/// The kernel holds a connection for a minute from the client's last word on, the engine waits for the greeting twice as long.
+#[test]
+fn a_session_is_held_until_its_server_has_greeted() {
+    let mut talk = Conversation::new(Site::new(true, true));
+    let world = &mut talk.world;
+    world.client.connect(world.now);
+    world
+        .run_until("the handshake", |world| world.client.is_established() && world.server.is_established());
+    for _ in 0..115 {
+        world.now += 1000;
+        world.router.tick(world.now);
+    }
+    talk.replies("220 hello\r\n", "220 hello\r\n");
+    talk.exchange("USER a\r\n", "230 in\r\n");
+    talk.says("PORT 10,0,0,2,19,137\r\n", "PORT 203,0,113,1,19,137\r\n");
+}
+
+#[test]
+fn a_session_that_no_server_greets_ends() {
+    let mut talk = Conversation::new(Site::new(true, true));
+    let world = &mut talk.world;
+    world.client.connect(world.now);
+    world.run_until("the handshake", |world| world.client.is_established() && world.server.is_established());
+    let (tuple, engine) = (world.router.site.tuple(), &mut world.router.engine);
+    let after = |seconds| Duration::from_millis(world.now) + Duration::from_secs(seconds);
+    assert_eq!(engine.tick(after(32)), [Change::Track(tuple)]);
+    assert_eq!(engine.tick(after(122)), [Change::Depart(tuple)]);
+    assert_eq!(engine.sessions().count(), 0);
+}
+
 #[test]
 fn what_is_not_ftp_is_let_go() {
     for first in [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x03\x01\x02\n", b"\0\0\n", b"PORTAL 1\r\n"] {
