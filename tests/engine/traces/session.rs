@@ -95,8 +95,7 @@ fn a_session_is_held_until_its_server_has_greeted() {
     let mut talk = Conversation::new(Site::new(true, true));
     let world = &mut talk.world;
     world.client.connect(world.now);
-    world
-        .run_until("the handshake", |world| world.client.is_established() && world.server.is_established());
+    world.run_until("the handshake", |world| world.client.is_established() && world.server.is_established());
     for _ in 0..115 {
         world.now += 1000;
         world.router.tick(world.now);
