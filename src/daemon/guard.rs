@@ -79,7 +79,10 @@ impl Guard {
         let foreign = self.foreign.take().unwrap_or(Foreign::Untold);
         let was_flushed = is_intact && !self.shared.holds_some() && lock(&self.shared.firewall).intact();
         self.looked = Instant::now();
-        self.restore(&foreign, was_flushed);
+        // What has changed since the sets were looked at is told by itself.
+        if !is_intact || was_flushed {
+            self.restore(&foreign, was_flushed);
+        }
     }
 
     fn restore(&mut self, foreign: &Foreign, mut was_flushed: bool) {

@@ -269,6 +269,7 @@ impl Engine {
         move_behind(&mut session.unreported, &mut outcome.events);
         // A server that greets late must not wait for the next tick.
         if session.dialogue.is_greeted() && !was_greeted {
+            session.asks_again();
             let due = session.hold_on(now);
             session.owed.extend(due);
         }

@@ -32,7 +32,8 @@ pub const MAX_ASKED_PER_SESSION: usize = 8;
 /// How many pinholes one client address may have at once. A household of cameras has a few dozen.
 pub const MAX_PINHOLES_PER_CLIENT: u32 = 1024;
 
-/// How many the clients of one IPv6 network may have at once ([`network_of`](super::shares::network_of)): a quarter of all.
+/// How many the clients of one IPv6 network may have at once ([`network_of`](super::shares::network_of)): a quarter of all, of each
+/// worker.
 pub const MAX_PINHOLES_PER_NETWORK: u32 = 16_384;
 
 /// Ports below this one belong to services: no client listens there, and a pinhole to one is an attack

@@ -105,6 +105,13 @@ impl Session {
         track.into_iter().chain(shift)
     }
 
+    /// What nftables refused for a connection that was not greeted yet is worth another try.
+    pub(super) fn asks_again(&mut self) {
+        if self.tracked == Tracked::Refused {
+            self.tracked = Tracked::New;
+        }
+    }
+
     /// It goes to `control`.
     pub(super) fn track(&mut self) -> Change {
         self.tracked = Tracked::Lasting;

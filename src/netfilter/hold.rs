@@ -136,10 +136,21 @@ impl Hold {
         committer: &mut Committer,
         shifted: &[ControlTuple],
     ) -> Result<(), CommitError> {
+        self.set_anew(nft, committer, Set::Held, shifted)
+    }
+
+    /// Puts connections into a set, those that are in it for as long as the others.
+    fn set_anew(
+        &self,
+        nft: &Nft,
+        committer: &mut Committer,
+        set: Set,
+        connections: &[ControlTuple],
+    ) -> Result<(), CommitError> {
         let Some((name, socket)) = self.owner(nft) else { return Ok(()) };
-        let mut steps = Vec::with_capacity(2 * shifted.len());
-        for tuple in shifted {
-            let element = Element::control(Set::Held, tuple)?;
+        let mut steps = Vec::with_capacity(2 * connections.len());
+        for tuple in connections {
+            let element = Element::control(set, tuple)?;
             if committer.may_hold(&element, name) {
                 steps.push((committer.removal(), element));
             }
@@ -148,23 +159,15 @@ impl Hold {
         Ok(transact_on(socket, name, &steps)?)
     }
 
-    /// Watches connections, if their SYN has not seen to it: what it puts in may have been taken out with another's of the
-    /// same name.
+    /// Watches connections. What their SYN has put in may have been taken out with another's of the same name, or is about to
+    /// run down before the server speaks.
     pub fn watch(
         &self,
         nft: &Nft,
         committer: &mut Committer,
         connections: &[ControlTuple],
     ) -> Result<(), CommitError> {
-        let Some((name, socket)) = self.owner(nft) else { return Ok(()) };
-        let mut steps = Vec::new();
-        for tuple in connections {
-            let element = Element::control(Set::Watched, tuple)?;
-            if !committer.is_there_in(&element, name) {
-                steps.push((Verb::AddNew, element));
-            }
-        }
-        Ok(transact_on(socket, name, &steps)?)
+        self.set_anew(nft, committer, Set::Watched, connections)
     }
 
     /// Takes connections out of these sets: out of both when they have come to their end, out of one when they are not
