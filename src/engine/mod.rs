@@ -73,8 +73,8 @@ pub const MAX_SESSIONS: usize = 131_072;
 /// How many pinholes the sets in nftables take, open or asked for. Those beyond are refused.
 pub const MAX_PINHOLES: usize = 65_536;
 
-/// How many control connections one client may have, an IPv6 network counted as one: a quarter, so that no host can lock all
-/// others out. An office behind one address, or a proxy, stays far below.
+/// How many control connections one client may have, an IPv6 network counted as one: a quarter, of each worker, so that no address
+/// can lock all others out. An office behind one address, or a proxy, stays far below.
 pub const MAX_SESSIONS_PER_CLIENT: u32 = 32_768;
 
 /// How many entries a map may have room for that it does not need: what the next few sessions would take again.

@@ -244,7 +244,7 @@ impl Committer {
     }
 
     /// The same of another table.
-    pub fn is_there_in(&mut self, element: &Element, table: &str) -> bool {
+    fn is_there_in(&mut self, element: &Element, table: &str) -> bool {
         self.connection.request(element.question_in(table), |_| {}).is_ok()
     }
 

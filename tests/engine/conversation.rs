@@ -41,15 +41,22 @@ impl Conversation {
         again
     }
 
-    /// The handshake and the greeting.
+    /// The handshake.
     #[track_caller]
-    pub fn connect(mut self) -> Self {
+    pub fn shake_hands(mut self) -> Self {
         self.world.client.connect(self.world.now);
         self.world.run_until("the handshake", |world| {
             world.client.is_established() && world.server.is_established()
         });
-        self.replies("220 ready\r\n", "220 ready\r\n");
         self
+    }
+
+    /// The handshake and the greeting.
+    #[track_caller]
+    pub fn connect(self) -> Self {
+        let mut conversation = self.shake_hands();
+        conversation.replies("220 ready\r\n", "220 ready\r\n");
+        conversation
     }
 
     /// The same, and a login.

@@ -76,13 +76,8 @@ fn what_nftables_did_not_take_does_not_count_as_held() {
 #[test]
 fn a_session_that_is_greeted_late_is_tracked_at_once() {
     for (wait, still_to_be_tracked) in [(0, 1), (20_000, 0)] {
-        let mut talk = Conversation::new(Site::new(true, true));
-        let world = &mut talk.world;
-        world.client.connect(world.now);
-        world.run_until("the handshake", |world| {
-            world.client.is_established() && world.server.is_established()
-        });
-        world.now += wait;
+        let mut talk = Conversation::new(Site::new(true, true)).shake_hands();
+        talk.world.now += wait;
         talk.replies("220 hello\r\n", "220 hello\r\n");
         let later = Duration::from_millis(talk.world.now + 16_000);
         assert_eq!(talk.world.router.engine.tick(later).len(), still_to_be_tracked, "after {wait} ms");
@@ -92,13 +87,10 @@ fn a_session_that_is_greeted_late_is_tracked_at_once() {
 /// The kernel holds a connection for a minute from the client's last word on, the engine waits for the greeting twice as long.
 #[test]
 fn a_session_is_held_until_its_server_has_greeted() {
-    let mut talk = Conversation::new(Site::new(true, true));
-    let world = &mut talk.world;
-    world.client.connect(world.now);
-    world.run_until("the handshake", |world| world.client.is_established() && world.server.is_established());
+    let mut talk = Conversation::new(Site::new(true, true)).shake_hands();
     for _ in 0..115 {
-        world.now += 1000;
-        world.router.tick(world.now);
+        talk.world.now += 1000;
+        talk.world.router.tick(talk.world.now);
     }
     talk.replies("220 hello\r\n", "220 hello\r\n");
     talk.exchange("USER a\r\n", "230 in\r\n");
@@ -107,10 +99,8 @@ fn a_session_is_held_until_its_server_has_greeted() {
 
 #[test]
 fn a_session_that_no_server_greets_ends() {
-    let mut talk = Conversation::new(Site::new(true, true));
+    let mut talk = Conversation::new(Site::new(true, true)).shake_hands();
     let world = &mut talk.world;
-    world.client.connect(world.now);
-    world.run_until("the handshake", |world| world.client.is_established() && world.server.is_established());
     let (tuple, engine) = (world.router.site.tuple(), &mut world.router.engine);
     let after = |seconds| Duration::from_millis(world.now) + Duration::from_secs(seconds);
     assert_eq!(engine.tick(after(32)), [Change::Track(tuple)]);
