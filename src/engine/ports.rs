@@ -363,12 +363,16 @@ mod tests {
     #[test]
     fn an_ipv6_client_that_changes_its_address_cannot_take_all() {
         let mut ports = Ports::new(7);
+        let mut port = 1024;
+        let mut reserve = |client: &str| {
+            let key = PinholeKey { source: S, destination: X, port };
+            port += 1;
+            ports.reserve(key, request(&format!("[{client}]:2000")))
+        };
         for number in 0..MAX_PINHOLES_PER_NETWORK {
-            let to = format!("[2001:db8:0:1::{:x}]:2000", number / 500);
-            choose(&mut ports, 1024..=65535, 1, &to).unwrap();
+            assert_eq!(reserve(&format!("2001:db8:0:1::{:x}", number / 500)), Ok(()), "{number}");
         }
-        let full = choose(&mut ports, 1024..=65535, 1, "[2001:db8:0:1:9::]:9");
-        assert_eq!(full, Err(Refusal::TooManyOfClient));
-        assert!(choose(&mut ports, 1024..=65535, 1, "[2001:db8:0:2::1]:9").is_ok());
+        assert_eq!(reserve("2001:db8:0:1:9::"), Err(Refusal::TooManyOfClient));
+        assert_eq!(reserve("2001:db8:0:2::1"), Ok(()));
     }
 }
